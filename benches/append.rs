@@ -1,0 +1,2 @@
+//! How fast is an append?
+fn main() {}

@@ -1,0 +1,90 @@
+//! The disk under the log, as the operating system really offers it.
+//!
+//! Two traits, because the log asks two different things of a disk. [`Files`] names, creates, lists and reads
+//! files and is used by everybody who keeps something in the data directory. A [`Device`] does one thing:
+//! it takes the log's groups, in order, from the one thread that owns it.
+//!
+//! What an implementation *may do to you*, and the simulated one does, from one seed:
+//! - until a later flush of the same file completes, a write may be lost, torn at any 512-byte sector, or
+//!   reach the disk before an earlier one;
+//! - a name created, renamed or removed may be the old one again until [`Files::sync_directory`] returned;
+//! - after a failed flush nothing is known about the bytes it was to cover, and a later success proves nothing.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+pub mod buffered;
+pub mod simulated;
+
+/// The files of one data directory. Names are relative to it and use `/`.
+pub trait Files: Send + Sync {
+    /// Names in `directory` (`log`, `snapshots`, or `""` for the top), without it, in no order. Empty if absent.
+    fn list(&self, directory: &str) -> io::Result<Vec<String>>;
+    /// Opens a file that exists, for reading and writing. Each call is an open description of its own, because
+    /// Linux reports a write-back error once per description.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Creates an empty file, and the directories above it; one that exists is an error.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
+    /// Gives a file another name, replacing what bore it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes names durable: until then a power cut can lose a file whose contents were flushed.
+    fn sync_directory(&self, directory: &str) -> io::Result<()>;
+    /// Takes the exclusive lock on a file, created if absent, until the returned guard drops.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] while another process, or another opening in this one, holds it.
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>>;
+    /// A device that takes the log's writes; called once per opening of a log.
+    fn device(&self) -> Box<dyn Device>;
+    /// Where the directory is, for messages to a person.
+    fn describe(&self) -> String;
+}
+
+/// One open description of a file, read and written by position.
+pub trait File: Send + Sync {
+    /// Fills `buffer` from byte `at`, or as much of it as the file has; returns how much that was.
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at byte `at`, extending the file where needed.
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// The file's length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts the file, or extends it by zeros.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+    /// Makes contents and length durable.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// What the writer asks of a [`Device`].
+#[derive(Debug)]
+pub struct Operation {
+    /// Where the bytes go, from the start of the segment; a multiple of [`crate::segment::BLOCK_BYTES`].
+    pub at: u64,
+    /// What to write, in order. The sum is a multiple of the block, and so is every piece but the last; each
+    /// begins at a block boundary in memory, so that a device may transfer it directly.
+    pub pieces: SmallVec<[Bytes; 3]>,
+    /// Whether everything written to the segment so far, this included, is to be durable on completion.
+    pub flush: bool,
+}
+
+/// Names an [`Operation`] under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// Takes the log's writes from the one thread that owns it.
+///
+/// A device holds the bytes of an operation until it has completed, so a caller who gives up cannot free memory
+/// that the kernel still reads. It may complete operations in any order.
+pub trait Device: Send {
+    /// Directs what follows at the segment of this name, over an open description of its own, which is locked:
+    /// a successor waits until a killed predecessor's last writes have landed. Nothing may be under way.
+    fn attach(&mut self, segment: &str) -> io::Result<()>;
+    /// Begins an operation.
+    fn submit(&mut self, operation: Operation) -> Ticket;
+    /// Waits for the next completion; `None` when nothing is under way.
+    fn complete(&mut self) -> Option<(Ticket, io::Result<()>)>;
+}

@@ -1,0 +1,1 @@
+//! `pwrite` and `fdatasync`.

@@ -1,0 +1,9 @@
+//! The commit log: one append-only sequence of records, cut into segments.
+
+pub mod clock;
+pub mod device;
+pub mod group;
+pub mod log_id;
+pub mod offset;
+pub mod record;
+pub mod segment;
