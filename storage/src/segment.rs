@@ -14,6 +14,10 @@ pub const BLOCK_BYTES: u64 = 4096;
 pub const FORMAT_VERSION: u32 = 1;
 /// A segment holds at least four groups of the greatest length, save in tests of rolling.
 pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
+/// No segment is shorter, tests included.
+pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// What a group of one padding record takes: where fewer bytes remain, a segment ends without one.
+pub const CLOSING_BYTES: u64 = 48;
 
 const MAGIC: [u8; 8] = *b"SKYLKSEG";
 
