@@ -3,7 +3,10 @@
 pub mod code;
 pub mod frame;
 pub mod header;
+pub mod java;
 pub mod json;
+pub mod memory;
+pub mod message;
 pub mod outgoing;
 pub mod transport;
 

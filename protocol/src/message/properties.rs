@@ -1,0 +1,159 @@
+//! Properties: `name 0x01 value 0x02`, repeated.
+
+use bytes::BufMut;
+
+/// Ends a property.
+pub(crate) const PROPERTY_END: u8 = 2;
+const NAME_END: u8 = 1;
+
+/// Declares the names of the properties that RocketMQ gives a meaning.
+macro_rules! names {
+    ($($name:ident = $text:literal: $docs:literal;)*) => {
+        $(
+            #[doc = $docs]
+            pub const $name: &str = $text;
+        )*
+    };
+}
+
+names! {
+    KEYS = "KEYS": "Business keys, separated by spaces; indexed.";
+    TAGS = "TAGS": "The tag, hashed into the consume queue.";
+    WAIT = "WAIT": "Whether the sender waits for flush and replication.";
+    DELAY = "DELAY": "Delay level, from 1.";
+    RETRY_TOPIC = "RETRY_TOPIC": "Original topic of a retried message.";
+    REAL_TOPIC = "REAL_TOPIC": "Original topic of a delayed, timed or half message.";
+    REAL_QID = "REAL_QID": "Original queue of a delayed, timed or half message.";
+    TRAN_MSG = "TRAN_MSG": "`true` marks a half message.";
+    PGROUP = "PGROUP": "Producer group, needed for checks of transactions.";
+    MIN_OFFSET = "MIN_OFFSET": "Added by consumers from the pull's answer.";
+    MAX_OFFSET = "MAX_OFFSET": "Added by consumers from the pull's answer.";
+    ORIGIN_MESSAGE_ID = "ORIGIN_MESSAGE_ID": "Offset message id of the first delivery.";
+    RECONSUME_TIME = "RECONSUME_TIME": "How often consumed, on its way back.";
+    MSG_REGION = "MSG_REGION": "The broker's region.";
+    TRACE_ON = "TRACE_ON": "Whether traces are wanted.";
+    UNIQ_KEY = "UNIQ_KEY": "Unique id made by the client, or the broker in its place.";
+    MAX_RECONSUME_TIMES = "MAX_RECONSUME_TIMES": "Limit of retries, on its way back.";
+    CONSUME_START_TIME = "CONSUME_START_TIME": "Added by consumers.";
+    INNER_NUM = "INNER_NUM": "How many messages an inner batch has.";
+    INNER_BASE = "INNER_BASE": "First offset of an inner batch.";
+    CHECK_IMMUNITY_TIME = "CHECK_IMMUNITY_TIME_IN_SECONDS": "No check of the transaction before.";
+    TRANSACTION_ID = "__transactionId__": "Id of the transaction.";
+    TRANSACTION_CHECK_TIMES = "TRANSACTION_CHECK_TIMES": "Checks made so far.";
+    INSTANCE_ID = "INSTANCE_ID": "Namespace instance.";
+    CORRELATION_ID = "CORRELATION_ID": "Correlates request and reply messages.";
+    REPLY_TO_CLIENT = "REPLY_TO_CLIENT": "Client id that waits for the reply.";
+    TTL = "TTL": "Milliseconds for which a reply is awaited.";
+    ARRIVE_TIME = "ARRIVE_TIME": "When the reply arrived at the broker.";
+    PUSH_REPLY_TIME = "PUSH_REPLY_TIME": "When the reply was pushed.";
+    CLUSTER = "CLUSTER": "Cluster that stored the message.";
+    MSG_TYPE = "MSG_TYPE": "`reply` for reply messages.";
+    POP_CK = "POP_CK": "Check point of a popped message.";
+    SHARDING_KEY = "__SHARDINGKEY": "What orders messages into queues.";
+    TIMER_DELAY_SEC = "TIMER_DELAY_SEC": "Delay in seconds.";
+    TIMER_DELAY_MS = "TIMER_DELAY_MS": "Delay in milliseconds.";
+    TIMER_DELIVER_MS = "TIMER_DELIVER_MS": "Time of delivery in milliseconds.";
+    TIMER_OUT_MS = "TIMER_OUT_MS": "Time of delivery as the broker rounded it.";
+    DLQ_ORIGIN_TOPIC = "DLQ_ORIGIN_TOPIC": "Topic of a dead letter.";
+    DLQ_ORIGIN_MESSAGE_ID = "DLQ_ORIGIN_MESSAGE_ID": "Offset message id of a dead letter.";
+}
+
+/// Properties, borrowed from their bytes.
+///
+/// Read as Java reads them: the last property need not be ended; an entry without a name or a value is none; of
+/// equal names the last counts. One that is not UTF-8 is skipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Properties<'a>(&'a [u8]);
+
+impl<'a> Properties<'a> {
+    /// Properties in these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Names and values in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        let mut rest = self.0;
+        std::iter::from_fn(move || {
+            loop {
+                if rest.is_empty() {
+                    return None;
+                }
+                let end = memchr::memchr(PROPERTY_END, rest).unwrap_or(rest.len());
+                let entry = &rest[..end];
+                rest = rest.get(end + 1..).unwrap_or_default();
+                if let Some(property) = split(entry) {
+                    return Some(property);
+                }
+            }
+        })
+    }
+
+    /// The value of a property.
+    pub fn get(&self, name: &str) -> Option<&'a str> {
+        self.iter().filter(|(known, _)| *known == name).last().map(|(_, value)| value)
+    }
+}
+
+fn split(entry: &[u8]) -> Option<(&str, &str)> {
+    let name_end = memchr::memchr(NAME_END, entry)?;
+    let (name, value) = (&entry[..name_end], &entry[name_end + 1..]);
+    if name.is_empty() || value.is_empty() {
+        return None;
+    }
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+}
+
+/// Appends a property. Name and value must not hold the two separators; see [`is_writable`].
+pub fn write(name: &str, value: &str, into: &mut impl BufMut) {
+    into.put_slice(name.as_bytes());
+    into.put_u8(NAME_END);
+    into.put_slice(value.as_bytes());
+    into.put_u8(PROPERTY_END);
+}
+
+/// Whether a text can be a property's name or value.
+pub fn is_writable(text: &str) -> bool {
+    !text.is_empty() && memchr::memchr2(NAME_END, PROPERTY_END, text.as_bytes()).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(bytes: &str, expected: &[(&str, &str)]) {
+        let found: Vec<_> = Properties::new(bytes.as_bytes()).iter().collect();
+        assert_eq!(found, expected, "{bytes:?}");
+    }
+
+    #[test]
+    fn properties_are_read_as_java_reads_them() {
+        check("", &[]);
+        check("a\u{1}1\u{2}TAGS\u{1}TagA\u{2}", &[("a", "1"), ("TAGS", "TagA")]);
+        check("a\u{1}1\u{2}b\u{1}\u{2}c\u{1}x", &[("a", "1"), ("c", "x")]);
+        check("\u{1}1\u{2}plain\u{2}\u{2}d\u{1}1\u{1}2", &[("d", "1\u{1}2")]);
+        assert_eq!(Properties::new(b"a\x011\x02a\x012\x02").get("a"), Some("2"));
+        assert_eq!(Properties::new(b"a\x01\xFF\x02b\x01x\x02").get("a"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn properties_read_back(properties in proptest::collection::vec((".{1,5}", ".{1,5}"), 0..5)) {
+            let mut bytes = Vec::new();
+            let kept: Vec<_> = properties
+                .iter()
+                .filter(|(name, value)| is_writable(name) && is_writable(value))
+                .map(|(name, value)| (&**name, &**value))
+                .collect();
+            kept.iter().for_each(|(name, value)| write(name, value, &mut bytes));
+            prop_assert_eq!(Properties::new(&bytes).iter().collect::<Vec<_>>(), kept);
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            assert!(Properties::new(&bytes).iter().count() <= bytes.len());
+        }
+    }
+}
