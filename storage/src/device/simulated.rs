@@ -1,1 +1,268 @@
-//! A disk that does what it may.
+//! A disk in memory that does, from one seed, whatever a real one may.
+//!
+//! ```
+//! use skylark_storage::device::{Files, simulated::Disk};
+//!
+//! let disk = Disk::new(7);
+//! let file = disk.create("log/a")?;
+//! file.write_at(0, b"kept")?;
+//! file.sync()?;
+//! disk.sync_directory("log")?;
+//! file.write_at(0, b"lost")?; // or kept, or torn: the seed decides
+//!
+//! let after = disk.crash();
+//! let mut bytes = [0; 4];
+//! after.open("log/a")?.read_at(0, &mut bytes)?;
+//! assert!(&bytes == b"kept" || &bytes == b"lost");
+//! # std::io::Result::Ok(())
+//! ```
+//!
+//! What a power cut leaves, by [`Disk::crash`]:
+//! - **contents**: each 512-byte sector written since the file's last flush is what it was at that flush, or after
+//!   any of the writes since, independently of its neighbours. So writes are lost, torn and overtaken;
+//! - **lengths**: that of the last flush, or after any change since; what lies behind it is gone;
+//! - **names**: of the creations, renamings and removals since the last [`Files::sync_directory`], in half of
+//!   the cases a prefix (a journal), otherwise each or not (no journal). Flushing a file does not keep its name.
+//!
+//! A killed process loses none of that ([`Disk::kill`]), which is why killing proves little.
+//! Every choice comes from the seed; a single-threaded program meets the same disk every time.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use self::state::{NodeId, State};
+use super::{Device, File, Files, Operation, Ticket};
+
+mod contents;
+mod state;
+
+/// A simulated disk, and the directory on it. Clones are the same disk.
+#[derive(Clone)]
+pub struct Disk {
+    state: Arc<Mutex<State>>,
+}
+
+impl Disk {
+    /// An empty disk that decides by `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self::from_state(State::new(seed))
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The disk as the next process finds it after a power cut now; each call makes its choices anew. This disk
+    /// stays as it is. Faults that were asked for are not taken over.
+    #[must_use]
+    pub fn crash(&self) -> Self {
+        Self::from_state(self.state.lock().crash())
+    }
+
+    /// The disk as the next process finds it after this one was killed now: everything written is readable, and
+    /// no more durable than before. This disk stays as it is. Faults that were asked for are not taken over.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        Self::from_state(self.state.lock().kill())
+    }
+
+    /// How many operations have changed something, or made something durable, so far. Where the count is `n` in
+    /// one run, [`Disk::power_off_at`] can cut the power at each of 1 to `n` in the next.
+    pub fn operations(&self) -> u64 {
+        self.state.lock().operations
+    }
+
+    /// Cuts the power at the `nth` operation from now, counted from 1: it may take effect, it returns an error,
+    /// and every operation behind it, reads included, fails. [`Disk::crash`] then tells what is left.
+    pub fn power_off_at(&self, nth: u64) {
+        let mut state = self.state.lock();
+        state.faults.power_off = Some(state.operations + nth);
+    }
+
+    /// Fails the `nth` write from now, counted from 1: some of it may have taken effect.
+    pub fn fail_write(&self, nth: u64) {
+        self.state.lock().faults.fail_write = Some(nth);
+    }
+
+    /// Fails the `nth` flush of a file from now, counted from 1. What it was to cover stays readable; some of it
+    /// never becomes durable, whatever later flushes say.
+    pub fn fail_flush(&self, nth: u64) {
+        self.state.lock().faults.fail_flush = Some(nth);
+    }
+
+    /// Leaves room for so many more bytes, in sectors; `None` for no limit. Writes beyond it fail without effect.
+    pub fn set_space_left(&self, bytes: Option<u64>) {
+        self.state.lock().faults.space_left = bytes;
+    }
+
+    /// Makes flushes of files do nothing and say that they succeeded: a broken disk, with which a test shows that
+    /// it would notice.
+    pub fn set_flushes_lie(&self, lie: bool) {
+        self.state.lock().faults.flushes_lie = lie;
+    }
+
+    /// Makes a power cut turn some of the sectors under way into neither old nor new, as disks do that a log
+    /// should be told to pad for. Goes with the disk through crashes.
+    pub fn set_tears_destroy(&self, destroy: bool) {
+        self.state.lock().tears_destroy = destroy;
+    }
+
+    /// Flips one bit of a file, durably: rot.
+    ///
+    /// # Errors
+    /// When there is no such file, or the file ends before byte `at`.
+    pub fn flip_bit(&self, name: &str, at: u64, bit: u8) -> io::Result<()> {
+        self.state.lock().flip_bit(name, at, bit)
+    }
+
+    fn attached(&self, node: NodeId) -> SimulatedFile {
+        self.state.lock().hold(node);
+        SimulatedFile { disk: self.clone(), node }
+    }
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Disk").field("operations", &state.operations).field("names", &state.names()).finish()
+    }
+}
+
+impl Files for Disk {
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.state.lock().list(directory)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let node = self.state.lock().open(name)?;
+        Ok(Arc::new(self.attached(node)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let node = self.state.lock().create(name)?;
+        Ok(Arc::new(self.attached(node)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.state.lock().rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.state.lock().remove(name)
+    }
+
+    fn sync_directory(&self, directory: &str) -> io::Result<()> {
+        self.state.lock().sync_directory(directory)
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
+        let mut state = self.state.lock();
+        if !state.has(name) {
+            state.create(name)?;
+        }
+        state.lock(name)?;
+        Ok(Box::new(Lock { disk: self.clone(), name: name.to_owned() }))
+    }
+
+    fn device(&self) -> Box<dyn Device> {
+        Box::new(SimulatedDevice { disk: self.clone(), attached: None, under_way: Vec::new(), tickets: 0 })
+    }
+
+    fn describe(&self) -> String {
+        "a simulated disk".to_owned()
+    }
+}
+
+/// Held until it drops.
+struct Lock {
+    disk: Disk,
+    name: String,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.disk.state.lock().unlock(&self.name);
+    }
+}
+
+/// An open description; the file's contents live for as long as one of them or a name does.
+struct SimulatedFile {
+    disk: Disk,
+    node: NodeId,
+}
+
+impl Drop for SimulatedFile {
+    fn drop(&mut self) {
+        self.disk.state.lock().release(self.node);
+    }
+}
+
+impl File for SimulatedFile {
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.state.lock().read(self.node, at, buffer)
+    }
+
+    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.state.lock().write(self.node, at, &[bytes])
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.disk.state.lock().len(self.node)
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.disk.state.lock().set_len(self.node, bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.state.lock().flush(self.node)
+    }
+}
+
+/// Writes when told, flushes when asked for the completion, and completes in any order.
+struct SimulatedDevice {
+    disk: Disk,
+    attached: Option<(SimulatedFile, Lock)>,
+    under_way: Vec<(Ticket, io::Result<()>, bool)>,
+    tickets: u64,
+}
+
+impl Device for SimulatedDevice {
+    fn attach(&mut self, segment: &str) -> io::Result<()> {
+        assert!(self.under_way.is_empty(), "nothing is under way when a device changes segments");
+        // The lock of the segment before goes first, so that one segment can be attached again.
+        self.attached = None;
+        let node = self.disk.state.lock().open(segment)?;
+        self.disk.state.lock().lock(segment)?;
+        let lock = Lock { disk: self.disk.clone(), name: segment.to_owned() };
+        self.attached = Some((self.disk.attached(node), lock));
+        Ok(())
+    }
+
+    fn submit(&mut self, operation: Operation) -> Ticket {
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        let (file, _) = self.attached.as_ref().expect("a device is attached before it writes");
+        let pieces: Vec<&[u8]> = operation.pieces.iter().map(|piece| piece.as_ref()).collect();
+        let outcome = self.disk.state.lock().write(file.node, operation.at, &pieces);
+        self.under_way.push((ticket, outcome, operation.flush));
+        ticket
+    }
+
+    fn complete(&mut self) -> Option<(Ticket, io::Result<()>)> {
+        if self.under_way.is_empty() {
+            return None;
+        }
+        let mut state = self.disk.state.lock();
+        let index = state.choose(self.under_way.len());
+        let (ticket, outcome, flush) = self.under_way.swap_remove(index);
+        let (file, _) = self.attached.as_ref().expect("a device is attached while something is under way");
+        Some((ticket, outcome.and_then(|()| if flush { state.flush(file.node) } else { Ok(()) })))
+    }
+}
+
+#[cfg(test)]
+mod tests;

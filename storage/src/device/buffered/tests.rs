@@ -1,0 +1,103 @@
+use super::*;
+
+fn directory() -> (tempfile::TempDir, Directory) {
+    let temporary = tempfile::tempdir().unwrap();
+    let directory = Directory::open(temporary.path().join("data")).unwrap();
+    (temporary, directory)
+}
+
+fn operation(at: u64, pieces: &[&'static [u8]], flush: bool) -> Operation {
+    Operation { at, pieces: pieces.iter().map(|piece| Bytes::from_static(piece)).collect(), flush }
+}
+
+#[test]
+fn pieces_land_one_behind_the_other() {
+    let (_temporary, directory) = directory();
+    directory.create("log/a").unwrap();
+    let mut device = directory.device();
+    device.attach("log/a").unwrap();
+    let ticket = device.submit(operation(4096, &[b"one", b"", b"two", b"three"], true));
+    let (done, outcome) = device.complete().unwrap();
+    assert_eq!((done, outcome.is_ok()), (ticket, true));
+    assert!(device.complete().is_none());
+
+    let mut read = [0; 32];
+    let file = directory.open("log/a").unwrap();
+    assert_eq!(file.read_at(4096, &mut read).unwrap(), 11, "a read ends where the file does");
+    assert_eq!(&read[..11], b"onetwothree");
+    assert_eq!(file.len().unwrap(), 4096 + 11);
+}
+
+#[test]
+fn many_pieces_and_none_are_written() {
+    let (_temporary, directory) = directory();
+    directory.create("a").unwrap();
+    let mut device = directory.device();
+    device.attach("a").unwrap();
+    device.submit(operation(0, &[], true));
+    device.complete().unwrap().1.unwrap();
+    device.submit(operation(0, &[b"x".as_slice(); 40], false));
+    device.complete().unwrap().1.unwrap();
+    assert_eq!(directory.open("a").unwrap().len().unwrap(), 40);
+}
+
+#[test]
+fn a_lock_excludes_others_until_it_drops() {
+    let (_temporary, directory) = directory();
+    let held = directory.lock("LOCK").unwrap();
+    let refused = directory.lock("LOCK").err().unwrap();
+    assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+    assert!(refused.to_string().contains("LOCK"), "{refused}");
+    drop(held);
+    directory.lock("LOCK").unwrap();
+}
+
+#[test]
+fn a_device_waits_for_its_predecessor() {
+    let (_temporary, directory) = directory();
+    directory.create("a").unwrap();
+    let mut first = directory.device();
+    first.attach("a").unwrap();
+    let successor = thread::spawn({
+        let mut second = directory.device();
+        move || second.attach("a").map(|()| second.submit(operation(0, &[b"new"], false)))
+    });
+    first.submit(operation(0, &[b"old"], false));
+    drop(first);
+    successor.join().unwrap().unwrap();
+    let mut read = [0; 3];
+    directory.open("a").unwrap().read_at(0, &mut read).unwrap();
+    assert_eq!(&read, b"new");
+}
+
+#[test]
+fn names_come_and_go() {
+    let (_temporary, directory) = directory();
+    assert_eq!(directory.list("log").unwrap(), Vec::<String>::new(), "an absent directory is an empty one");
+    directory.create("log/a").unwrap().write_at(2, b"x").unwrap();
+    assert_eq!(directory.create("log/a").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+    directory.rename("log/a", "log/b").unwrap();
+    directory.sync_directory("log").unwrap();
+    assert_eq!(directory.list("log").unwrap(), ["b"]);
+    let file = directory.open("log/b").unwrap();
+    file.set_len(5).unwrap();
+    file.sync().unwrap();
+    let mut read = [9; 8];
+    assert_eq!(file.read_at(0, &mut read).unwrap(), 5);
+    assert_eq!(&read[..5], &[0, 0, b'x', 0, 0]);
+    directory.remove("log/b").unwrap();
+    let missing = directory.open("log/b").err().unwrap();
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    assert!(missing.to_string().contains("log/b"), "{missing}");
+}
+
+#[test]
+fn a_failed_write_is_handed_over_as_the_outcome() {
+    let (_temporary, directory) = directory();
+    directory.create("a").unwrap();
+    let mut device = directory.device();
+    device.attach("a").unwrap();
+    device.submit(operation(u64::MAX >> 1, &[b"beyond every file"], true));
+    let (_, outcome) = device.complete().unwrap();
+    assert!(outcome.unwrap_err().to_string().contains("cannot write"));
+}
