@@ -1,1 +1,34 @@
-//! See the crate's README.
+#![forbid(unsafe_code)]
+#![doc = include_str!("../README.md")]
+//!
+//! # Map
+//!
+//! ```text
+//!  Index ──► Queues            names → slab ids; per queue: minimum, next offset, newest run
+//!    │
+//!    └─────► ActiveSegment …   one per segment: a directory of runs, a column of entries, anchors
+//! ```
+//!
+//! | to change…                                          | open        |
+//! |-----------------------------------------------------|-------------|
+//! | what a caller can ask, and what a push must satisfy | `index`     |
+//! | how a queue is named, its minimum and head          | `queue`     |
+//! | how one segment keeps its entries                   | `active`    |
+//! | how a run finds the runs of older segments          | `directory` |
+//! | how a reader walks along a queue                    | `cursor`    |
+//! | how a time becomes a queue offset                   | `times`     |
+//! | how columns grow without copying                    | `column`    |
+//!
+//! Start reading at [`Index::push`] and [`Index::entry`].
+
+mod active;
+mod column;
+mod cursor;
+mod directory;
+mod index;
+mod queue;
+mod times;
+
+pub use cursor::{Cursor, Entries};
+pub use index::{Entry, HeadError, Index, PushError, SegmentError};
+pub use queue::QueueId;
