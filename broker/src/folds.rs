@@ -1,0 +1,65 @@
+//! The broker's state besides its messages: values computed by applying the log's records in order.
+//!
+//! ```text
+//! record ──► Change ──► Topics, Groups, Offsets, Heads ──► what handlers answer from
+//! ```
+//!
+//! Each fold depends on the records alone: no clock, no configuration, no other fold. So leader and follower, and a
+//! broker before and after a restart, hold the same state at the same position; [`Fold::hash`] compares them.
+//!
+//! | to change…                              | open                                      |
+//! |-----------------------------------------|-------------------------------------------|
+//! | which kinds of records there are        | `kinds`                                   |
+//! | how control records are laid out        | `payload`, and the fold they belong to    |
+//! | what a fold is                          | `fold`                                    |
+//! | what is kept of topics, groups, offsets | `topics`, `groups`, `offsets`             |
+//! | where a queue goes on                   | `heads`                                   |
+//! | commits that are not in the log yet     | `overlay`                                 |
+
+pub mod fold;
+pub mod groups;
+pub mod heads;
+pub mod kinds;
+pub mod offsets;
+pub mod overlay;
+pub mod payload;
+pub mod topics;
+pub mod version;
+
+pub use fold::{Event, Fold, FoldError};
+pub use groups::Groups;
+pub use heads::Heads;
+pub use kinds::Change;
+pub use offsets::Offsets;
+pub use overlay::OffsetsOverlay;
+pub use topics::Topics;
+
+/// All folds, at the same position of the log.
+#[derive(Default)]
+pub struct Folds {
+    /// What topics there are.
+    pub topics: Topics,
+    /// What subscription groups there are.
+    pub groups: Groups,
+    /// How far groups have consumed.
+    pub offsets: Offsets,
+    /// Where queues go on.
+    pub heads: Heads,
+}
+
+impl Folds {
+    /// Applies a record to every fold.
+    ///
+    /// # Errors
+    /// When the record cannot follow what came before it: the log and this state do not belong together. Some folds
+    /// may have taken the record by then, so the state is good for nothing more.
+    pub fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
+        self.topics.apply(event)?;
+        self.groups.apply(event)?;
+        self.offsets.apply(event)?;
+        self.heads.apply(event)
+    }
+}
+
+#[cfg(test)]
+mod tests;

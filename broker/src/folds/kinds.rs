@@ -1,0 +1,76 @@
+//! Which kinds of records a broker's log holds.
+//!
+//! | number | record             | payload                                                   | folded into              |
+//! |-------:|--------------------|-----------------------------------------------------------|--------------------------|
+//! |   0–15 | storage's own      |                                                           |                          |
+//! |     16 | message            | RocketMQ's store encoding                                 | index, heads             |
+//! |     17 | topic put          | [`TopicPut`]                                              | topics                   |
+//! |     18 | topic deleted      | [`TopicDeleted`]                                          | topics, offsets          |
+//! |     19 | group put          | [`GroupPut`]                                              | groups                   |
+//! |     20 | group deleted      | [`GroupDeleted`]                                          | groups, offsets          |
+//! |     21 | offsets committed  | [`OffsetsCommitted`]                                      | offsets                  |
+//! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
+//!
+//! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
+//!
+//! [`payload`]: super::payload
+
+use skylark_storage::Kind;
+
+use super::groups::{GroupDeleted, GroupPut};
+use super::heads::{HeadSet, MessagePlace};
+use super::offsets::OffsetsCommitted;
+use super::payload::{Payload, PayloadError};
+use super::topics::{TopicDeleted, TopicPut};
+
+/// A message.
+pub const MESSAGE: Kind = Kind::new(16);
+/// A topic was created or changed.
+pub const TOPIC_PUT: Kind = Kind::new(17);
+/// A topic was deleted.
+pub const TOPIC_DELETED: Kind = Kind::new(18);
+/// A subscription group was created or changed.
+pub const GROUP_PUT: Kind = Kind::new(19);
+/// A subscription group was deleted.
+pub const GROUP_DELETED: Kind = Kind::new(20);
+/// Groups have consumed up to these offsets.
+pub const OFFSETS_COMMITTED: Kind = Kind::new(21);
+/// A queue goes on at a higher offset.
+pub const HEAD_SET: Kind = Kind::new(22);
+
+/// What a record says to the folds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change<'a> {
+    /// A message took its place in a queue. Who folds the log parses messages anyway, and hands this on.
+    Message(MessagePlace<'a>),
+    /// See [`TOPIC_PUT`].
+    TopicPut(TopicPut),
+    /// See [`TOPIC_DELETED`].
+    TopicDeleted(TopicDeleted),
+    /// See [`GROUP_PUT`].
+    GroupPut(GroupPut),
+    /// See [`GROUP_DELETED`].
+    GroupDeleted(GroupDeleted),
+    /// See [`OFFSETS_COMMITTED`].
+    OffsetsCommitted(OffsetsCommitted),
+    /// See [`HEAD_SET`].
+    HeadSet(HeadSet),
+}
+
+impl Change<'static> {
+    /// Reads a control record.
+    ///
+    /// # Errors
+    /// When the kind is not one of a control record, the payload's version is not known, or its bytes are not sound.
+    pub fn decode(kind: Kind, payload: &[u8]) -> Result<Self, PayloadError> {
+        Ok(match kind {
+            TOPIC_PUT => Self::TopicPut(Payload::decode(payload)?),
+            TOPIC_DELETED => Self::TopicDeleted(Payload::decode(payload)?),
+            GROUP_PUT => Self::GroupPut(Payload::decode(payload)?),
+            GROUP_DELETED => Self::GroupDeleted(Payload::decode(payload)?),
+            OFFSETS_COMMITTED => Self::OffsetsCommitted(Payload::decode(payload)?),
+            HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
+            _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
+        })
+    }
+}

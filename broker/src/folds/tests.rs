@@ -1,0 +1,151 @@
+//! Properties that all folds share.
+
+use proptest::prelude::*;
+use skylark_storage::PhysicalOffset;
+
+use super::groups::{GroupConfig, GroupDeleted, GroupPut};
+use super::heads::{HeadSet, MessagePlace};
+use super::offsets::{OffsetsCommitted, TopicCommits};
+use super::payload::Payload;
+use super::topics::{TopicConfig, TopicDeleted, TopicPut};
+use super::*;
+
+const NAMES: [&str; 4] = ["a", "b", "%RETRY%a", "long-enough-to-allocate"];
+
+/// A change to be made; messages and heads become possible ones when their turn comes.
+fn change() -> impl Strategy<Value = Change<'static>> {
+    let name = || prop::sample::select(&NAMES[..]);
+    let owned = move || name().prop_map(str::to_owned);
+    prop_oneof![
+        (name(), 0..3_u32).prop_map(|(topic, queue)| Change::Message(MessagePlace {
+            topic,
+            queue,
+            queue_offset: 0
+        })),
+        (owned(), 0..3_u32, 0..9_u64).prop_map(|(topic, queue, next)| Change::HeadSet(HeadSet {
+            topic,
+            queue,
+            next
+        })),
+        (owned(), 1..4_u32).prop_map(|(topic, queues)| {
+            Change::TopicPut(TopicPut { topic, config: TopicConfig::with_queues(queues) })
+        }),
+        owned().prop_map(|topic| Change::TopicDeleted(TopicDeleted { topic })),
+        (owned(), 14..17_i32).prop_map(|(group, retry_times_max)| {
+            Change::GroupPut(GroupPut {
+                group,
+                config: GroupConfig { retry_times_max, ..GroupConfig::default() },
+            })
+        }),
+        (owned(), any::<bool>())
+            .prop_map(|(group, with_offsets)| Change::GroupDeleted(GroupDeleted { group, with_offsets })),
+        (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 0..3)).prop_map(
+            |(group, topic, offsets)| {
+                Change::OffsetsCommitted(OffsetsCommitted {
+                    commits: vec![TopicCommits { group, topic, offsets }],
+                })
+            }
+        ),
+    ]
+}
+
+/// Makes a possible record of `change` for folds in this state.
+fn possible(mut change: Change<'static>, folds: &Folds) -> Change<'static> {
+    match &mut change {
+        Change::Message(place) => place.queue_offset = folds.heads.next(place.topic, place.queue),
+        Change::HeadSet(head) => head.next += folds.heads.next(&head.topic, head.queue),
+        _ => {}
+    }
+    change
+}
+
+/// The change as it is after a way through the log.
+fn stored(change: &Change<'static>) -> Change<'static> {
+    fn again<P: Payload>(payload: &P) -> Change<'static> {
+        Change::decode(P::KIND, &payload.encode()).unwrap()
+    }
+    match change {
+        Change::Message(_) => change.clone(),
+        Change::TopicPut(payload) => again(payload),
+        Change::TopicDeleted(payload) => again(payload),
+        Change::GroupPut(payload) => again(payload),
+        Change::GroupDeleted(payload) => again(payload),
+        Change::OffsetsCommitted(payload) => again(payload),
+        Change::HeadSet(payload) => again(payload),
+    }
+}
+
+fn hashes(folds: &Folds) -> [u64; 4] {
+    [folds.topics.hash(), folds.groups.hash(), folds.offsets.hash(), folds.heads.hash()]
+}
+
+fn reloaded(folds: &Folds) -> Folds {
+    Folds {
+        topics: Topics::restore(&folds.topics.snapshot()).unwrap(),
+        groups: Groups::restore(&folds.groups.snapshot()).unwrap(),
+        offsets: Offsets::restore(&folds.offsets.snapshot()).unwrap(),
+        heads: Heads::restore(&folds.heads.snapshot()).unwrap(),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A leader, a follower that reads the log, and one that starts from a snapshot in between agree.
+    #[test]
+    fn the_same_records_give_the_same_state(
+        changes in prop::collection::vec(change(), 0..60),
+        snapshot_every in 1..20_usize,
+    ) {
+        let (mut leader, mut follower, mut late) = (Folds::default(), Folds::default(), Folds::default());
+        for (number, change) in changes.into_iter().enumerate() {
+            let change = possible(change, &leader);
+            let at = PhysicalOffset::new(number as u64 * 64);
+            let event = Event { at, stored_at: 1000 + number as u64, change };
+            let read = Event { change: stored(&event.change), ..event.clone() };
+            prop_assert_eq!(&read.change, &event.change);
+            leader.apply(&event).unwrap();
+            follower.apply(&read).unwrap();
+            late.apply(&read).unwrap();
+            if number % snapshot_every == 0 {
+                late = reloaded(&late);
+            }
+            prop_assert_eq!(hashes(&leader), hashes(&follower));
+            prop_assert_eq!(hashes(&leader), hashes(&late));
+        }
+        prop_assert_eq!(&leader.topics, &late.topics);
+        prop_assert_eq!(&leader.groups, &late.groups);
+        prop_assert_eq!(&leader.offsets, &late.offsets);
+        prop_assert!(leader.heads.iter().eq(late.heads.iter()));
+    }
+
+    /// No bytes make decoding panic, and what is accepted has one encoding.
+    #[test]
+    fn any_bytes_are_a_record_or_an_error(
+        kind in 17..23_u8,
+        mut payload in prop::collection::vec(any::<u8>(), 0..80),
+    ) {
+        if let Some(version) = payload.first_mut() {
+            *version = 1;
+        }
+        if let Ok(change) = Change::decode(skylark_storage::Kind::new(kind), &payload) {
+            prop_assert_eq!(stored(&change), change);
+        }
+    }
+}
+
+#[test]
+fn a_hash_is_the_same_in_every_build() {
+    let mut folds = Folds::default();
+    let topic = || "t".to_owned();
+    let changes = [
+        Change::TopicPut(TopicPut { topic: topic(), config: TopicConfig::with_queues(4) }),
+        Change::HeadSet(HeadSet { topic: topic(), queue: 1, next: 9 }),
+    ];
+    for change in changes {
+        folds.apply(&Event { at: PhysicalOffset::ZERO, stored_at: 7, change }).unwrap();
+    }
+    assert_eq!(folds.heads.snapshot(), [1, 1, b't', 1, 1, 9]);
+    assert_eq!(folds.heads.hash(), 0x81c1_6a2a_a3bc_78e6);
+    assert_ne!(folds.topics.hash(), Topics::default().hash());
+}
