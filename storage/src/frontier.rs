@@ -1,0 +1,213 @@
+//! Published offsets, and who waits for them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+use smallvec::SmallVec;
+
+use crate::offset::PhysicalOffset;
+use crate::poison::Stopped;
+use crate::sync::{AtomicU64, Doorbell, Mutex, Ordering};
+
+/// An end that only grows: one writer, any number of readers, and whoever waits until it gets somewhere.
+///
+/// A waiter is woken once: when the frontier has reached its offset, or when the log stops.
+#[derive(Clone)]
+pub struct Frontier {
+    shared: Arc<Shared>,
+}
+
+/// A place among the waiters of a frontier. Dropping it gives the place up.
+#[derive(Default)]
+pub struct Registration {
+    place: Option<(Arc<Shared>, Place)>,
+}
+
+/// Ordered by offset, so that those who can be woken come first; the number tells equal offsets apart.
+type Place = (u64, u64);
+
+struct Shared {
+    end: AtomicU64,
+    /// The lowest offset that anybody waits for, so that publishing to nobody takes no lock.
+    nearest: AtomicU64,
+    waiters: Mutex<Waiters>,
+    /// Rung when somebody begins to wait: whoever moves this frontier may be in no hurry otherwise.
+    asked: Option<Arc<Doorbell>>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    table: BTreeMap<Place, Waker>,
+    next_number: u64,
+    stopped: Option<Stopped>,
+}
+
+/// Nobody waits.
+const NOBODY: u64 = u64::MAX;
+
+impl Frontier {
+    pub(crate) fn new(end: PhysicalOffset, asked: Option<Arc<Doorbell>>) -> Self {
+        let shared = Shared {
+            end: AtomicU64::new(end.get()),
+            nearest: AtomicU64::new(NOBODY),
+            waiters: Mutex::new(Waiters::default()),
+            asked,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Where the frontier stands.
+    pub fn get(&self) -> PhysicalOffset {
+        // Acquire: whoever sees this offset also sees the bytes below it.
+        PhysicalOffset::new(self.shared.end.load(Ordering::Acquire))
+    }
+
+    /// Ready once everything below `end` lies below the frontier; until then `waker` takes the place of whatever
+    /// `registration` held before, here or at another frontier.
+    ///
+    /// # Errors
+    /// When the log has stopped short of `end`.
+    pub fn wait(
+        &self,
+        registration: &mut Registration,
+        end: PhysicalOffset,
+        waker: &Waker,
+    ) -> Poll<Result<(), Stopped>> {
+        registration.cancel();
+        if self.get() >= end {
+            return Poll::Ready(Ok(()));
+        }
+        let place = {
+            let mut waiters = self.shared.waiters.lock();
+            if let Some(stopped) = &waiters.stopped {
+                return Poll::Ready(Err(stopped.clone()));
+            }
+            let place = (end.get(), waiters.next_number);
+            waiters.next_number += 1;
+            waiters.table.insert(place, waker.clone());
+            self.shared.note_nearest(&waiters);
+            place
+        };
+        registration.place = Some((Arc::clone(&self.shared), place));
+        // SeqCst, as in `advance` and `wake`: either this load sees the new end, or the publisher's look at
+        // `nearest` comes later than the store above and sees that somebody waits.
+        if self.shared.end.load(Ordering::SeqCst) >= end.get() {
+            registration.cancel();
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(asked) = &self.shared.asked {
+            asked.ring();
+        }
+        Poll::Pending
+    }
+
+    /// Sleeps until everything below `end` lies below the frontier.
+    ///
+    /// # Errors
+    /// When the log has stopped short of `end`.
+    pub fn wait_blocking(&self, end: PhysicalOffset) -> Result<(), Stopped> {
+        struct Unpark(Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut registration = Registration::default();
+        loop {
+            if let Poll::Ready(outcome) = self.wait(&mut registration, end, &waker) {
+                return outcome;
+            }
+            thread::park();
+        }
+    }
+
+    /// Moves the end, for readers; [`Self::wake`] is due afterwards.
+    pub(crate) fn advance(&self, end: PhysicalOffset) {
+        debug_assert!(self.get() <= end, "a frontier only grows");
+        // SeqCst for the pairing with `wait`; it includes the Release that `get` relies on.
+        self.shared.end.store(end.get(), Ordering::SeqCst);
+    }
+
+    /// Wakes everybody whom the frontier has reached.
+    pub(crate) fn wake(&self) {
+        let end = self.shared.end.load(Ordering::Relaxed);
+        if self.shared.nearest.load(Ordering::SeqCst) > end {
+            return;
+        }
+        let mut reached = SmallVec::<[Waker; 32]>::new();
+        {
+            let mut waiters = self.shared.waiters.lock();
+            while let Some(first) = waiters.table.first_entry().filter(|first| first.key().0 <= end) {
+                reached.push(first.remove());
+            }
+            self.shared.note_nearest(&waiters);
+        }
+        // Outside the lock: a waker runs code of its owner.
+        reached.into_iter().for_each(Waker::wake);
+    }
+
+    /// Whether somebody waits for an offset at or below `end`.
+    pub(crate) fn is_awaited(&self, end: PhysicalOffset) -> bool {
+        self.shared.nearest.load(Ordering::SeqCst) <= end.get()
+    }
+
+    /// Fails everybody who waits, now and later, for what the frontier has not reached.
+    pub(crate) fn stop(&self, reason: &Stopped) {
+        let table = {
+            let mut waiters = self.shared.waiters.lock();
+            waiters.stopped.get_or_insert_with(|| reason.clone());
+            let table = std::mem::take(&mut waiters.table);
+            self.shared.note_nearest(&waiters);
+            table
+        };
+        table.into_values().for_each(Waker::wake);
+    }
+}
+
+impl Shared {
+    fn note_nearest(&self, waiters: &Waiters) {
+        let nearest = waiters.table.first_key_value().map_or(NOBODY, |(place, _)| place.0);
+        self.nearest.store(nearest, Ordering::SeqCst);
+    }
+}
+
+impl Registration {
+    /// Gives the place up: its waker is not woken any more.
+    pub fn cancel(&mut self) {
+        if let Some((shared, place)) = self.place.take() {
+            let waker = {
+                let mut waiters = shared.waiters.lock();
+                let waker = waiters.table.remove(&place);
+                shared.note_nearest(&waiters);
+                waker
+            };
+            // Outside the lock: dropping a waker may drop a task, and with it another registration.
+            drop(waker);
+        }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+impl fmt::Debug for Frontier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Frontier").field(&self.get().get()).finish()
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Registration").field(&self.place.as_ref().map(|(_, place)| place.0)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,419 @@
+//! The commit log as its users see it: open, append, wait, read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::clock::Clock;
+use crate::device::Files;
+use crate::epoch::EpochStart;
+use crate::frontier::Frontier;
+use crate::handover::GroupQueue;
+use crate::housekeeper::Housekeeper;
+use crate::log_id::LogId;
+use crate::offset::{Epoch, PhysicalOffset};
+use crate::poison::{Cause, Stopped};
+use crate::reader::{OwnedRecord, ReadError, Scan};
+use crate::recovery::{OpenError, RecoveryReport};
+use crate::segment::SEGMENT_BYTES_DEFAULT;
+use crate::staging::{Closed, NewRecord, Place, Staging, TailPolicy, Unit};
+use crate::sync::Mutex;
+use crate::writer::Writer;
+
+use shared::Shared;
+
+mod open;
+pub(crate) mod shared;
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Length of each segment file of a log that this opening creates; an existing log keeps its own.
+    ///
+    /// Default 256 MiB. A multiple of 4096 from 64 KiB to 2 GiB. Space is given back by whole segments.
+    pub segment_bytes: u64,
+    /// How many bytes may be staged: appended, but not yet durable or not yet folded. Beyond it appends see
+    /// [`AppendError::Backpressure`], save one that finds nothing else staged.
+    ///
+    /// Default 32 MiB. More absorbs longer stalls of the disk, and lets latency grow with them.
+    pub undurable_bytes_max: u64,
+    /// How many of the newest bytes stay in memory for readers, at least; a little more than 8 MiB on top at most.
+    ///
+    /// Default 32 MiB. Whoever reads further behind reads files.
+    pub tail_bytes: u64,
+    /// Which frontier readers and folds follow.
+    pub visibility: Visibility,
+    /// How groups follow each other.
+    pub tail: TailPolicy,
+    /// Cut at corruption, and report it, instead of refusing to open.
+    pub repair: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_DEFAULT,
+            undurable_bytes_max: 32 << 20,
+            tail_bytes: 32 << 20,
+            visibility: Visibility::default(),
+            tail: TailPolicy::default(),
+            repair: false,
+        }
+    }
+}
+
+/// Which frontier `visible_end` follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Visibility {
+    /// What readers see survives a power cut. Each group is flushed before anybody learns of it.
+    #[default]
+    Durable,
+    /// What readers see survives the end of the process. The log is flushed within 200 ms, or as soon as
+    /// somebody waits for the durable end.
+    Written,
+}
+
+/// What an opening gives: the log, and the machines that somebody must drive.
+pub struct Opened<T> {
+    /// For appends and reads.
+    pub log: CommitLog<T>,
+    /// Writes what is appended. Nothing becomes durable unless somebody steps or runs it.
+    pub writer: Writer<T>,
+    /// Prepares segment files and writes checkpoints.
+    pub housekeeper: Housekeeper,
+    /// The groups of this opening as they become visible. What was there before is read with [`CommitLog::scan`].
+    pub groups: GroupQueue,
+    /// What was found.
+    pub recovery: RecoveryReport,
+}
+
+/// What one step of a machine came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Something was done; there may be more.
+    Worked,
+    /// There was nothing to do.
+    Idle,
+    /// The log has stopped; there will never be anything to do again.
+    Stopped,
+}
+
+/// A segmented log that shares flushes among appends. Clones are handles of the same log.
+///
+/// `T` is state that belongs to the order of appends, such as the next number of each queue: it is reached only
+/// under the append lock.
+pub struct CommitLog<T> {
+    shared: Arc<Shared>,
+    front: Arc<Front<T>>,
+}
+
+/// The append lock. Whoever holds it may go on to take a frontier's lock or a checkpoint's, never the reverse.
+pub(crate) struct Front<T> {
+    locked: Mutex<Locked<T>>,
+}
+
+struct Locked<T> {
+    state: T,
+    staging: Staging,
+    /// A callback is running under the lock, or has panicked there.
+    in_callback: bool,
+    is_closing: bool,
+    /// The writer sleeps, and the next append is to wake it.
+    writer_sleeps: bool,
+}
+
+/// Where an appended unit stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// The first byte of its first record's header.
+    pub start: PhysicalOffset,
+    /// Behind its last record. It is acknowledged once the frontier that its policy names has got here.
+    pub end: PhysicalOffset,
+    /// The epoch it carries.
+    pub epoch: Epoch,
+}
+
+/// Why an append was refused. The log and its state are unchanged in every case.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// No group or segment of this log could hold the unit.
+    #[error("the records take {unit_bytes} bytes together, the limit is {max_bytes}")]
+    TooLarge {
+        /// What the unit takes, headers included.
+        unit_bytes: u64,
+        /// What it may.
+        max_bytes: u64,
+    },
+    /// The disk, or whoever folds, is behind. Room comes back as they catch up.
+    #[error("{staged_bytes} bytes are waiting to become durable and folded, the limit is {limit_bytes}")]
+    Backpressure {
+        /// Bytes staged before this append.
+        staged_bytes: u64,
+        /// How many may be.
+        limit_bytes: u64,
+    },
+    /// The log takes no appends until it is opened again and recovered. What was durable stays readable.
+    #[error("the log has taken no appends since the one at {at}: {cause}")]
+    Poisoned {
+        /// The durable end when it happened.
+        at: PhysicalOffset,
+        /// What happened.
+        cause: Cause,
+    },
+    /// [`CommitLog::close`] was called.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// How far the log has got, at one moment. `trimmed ≤ durable_end ≤ written_end ≤ appended_end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frontiers {
+    /// The first byte that is still kept.
+    pub trimmed: PhysicalOffset,
+    /// Everything below survives a power cut.
+    pub durable_end: PhysicalOffset,
+    /// Everything below survives the end of the process.
+    pub written_end: PhysicalOffset,
+    /// Everything below has its place in the log.
+    pub appended_end: PhysicalOffset,
+    /// Everything below may be read: one of the two ends above it, as [`Options::visibility`] says.
+    pub visible_end: PhysicalOffset,
+}
+
+impl<T: Send + 'static> CommitLog<T> {
+    /// Takes the directory's lock, recovers the log, or creates one, and opens a new epoch: its epoch record is
+    /// the first append. Nothing is written before somebody drives the writer.
+    ///
+    /// # Errors
+    /// When the directory is in use, the disk refuses, or bytes that had been durable are gone.
+    pub fn open(
+        files: Arc<dyn Files>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        state: T,
+    ) -> Result<Opened<T>, OpenError> {
+        open::open(files, clock, &options, state)
+    }
+
+    /// Appends records as a unit: one behind the other, in one segment and one group, so that a restart keeps all
+    /// of them or none.
+    ///
+    /// `fill` runs under the append lock, once for each record in order, after every check has passed, and may
+    /// finish the record's head in place. It must not block, and must not panic: that poisons the log.
+    ///
+    /// The unit is not acknowledged yet: wait until [`Self::durable`], or [`Self::written`], has reached
+    /// [`Appended::end`].
+    ///
+    /// # Errors
+    /// See [`AppendError`]; the log is unchanged.
+    ///
+    /// # Panics
+    /// When `unit` is empty, a head has more than 255 bytes, or a kind belongs to storage.
+    pub fn append(
+        &self,
+        unit: &[NewRecord<'_>],
+        mut fill: impl FnMut(&mut T, Place, &mut [u8]),
+    ) -> Result<Appended, AppendError> {
+        assert!(unit.iter().all(|record| !record.kind.is_internal()), "kinds below 16 belong to storage");
+        let shared = &*self.shared;
+        let max_bytes = shared.unit_bytes_max;
+        let unit = Unit::new(shared.seed, unit, max_bytes)
+            .map_err(|long| AppendError::TooLarge { unit_bytes: long.unit_bytes, max_bytes })?;
+        let now_ms = shared.clock.wall_ms();
+        let mut guard = self.front.locked.lock();
+        let locked = &mut *guard;
+        locked.check(shared)?;
+        let staged_bytes = locked.staging.staged_bytes() - shared.handover.released_bytes();
+        let limit_bytes = shared.undurable_bytes_max;
+        if staged_bytes > 0 && staged_bytes + unit.bytes() as u64 > limit_bytes {
+            return Err(AppendError::Backpressure { staged_bytes, limit_bytes });
+        }
+        let (placed, copy) = locked.call_back(shared, |state, staging| {
+            staging.append(&unit, now_ms, |place, head| fill(&mut *state, place, head))
+        });
+        let writer_sleeps = std::mem::take(&mut locked.writer_sleeps);
+        drop(guard);
+        if let Some(copy) = copy {
+            copy.complete(&unit);
+        }
+        if writer_sleeps {
+            shared.writer_bell.ring();
+        }
+        Ok(Appended { start: placed.start, end: placed.end, epoch: shared.epoch })
+    }
+
+    /// The state that the append lock owns. For what is rare, such as restoring it: appends wait meanwhile.
+    ///
+    /// `f` must not append to this log, and must not panic: that poisons it.
+    pub fn with_state<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.front.locked.lock().call_back(&self.shared, |state, _| f(state))
+    }
+
+    /// How far the log has got.
+    pub fn frontiers(&self) -> Frontiers {
+        // From the oldest to the newest, so that what is read later can only be further on.
+        let trimmed = self.shared.oldest();
+        let durable_end = self.durable().get();
+        let visible_end = self.visible().get();
+        let written_end = self.written().get();
+        let appended_end = self.front.locked.lock().staging.appended_end();
+        Frontiers { trimmed, durable_end, written_end, appended_end, visible_end }
+    }
+
+    /// End of what survives a power cut.
+    pub fn durable(&self) -> &Frontier {
+        &self.shared.durable
+    }
+
+    /// End of what survives the end of the process.
+    pub fn written(&self) -> &Frontier {
+        &self.shared.written
+    }
+
+    /// End of what may be read.
+    pub fn visible(&self) -> &Frontier {
+        self.shared.visible()
+    }
+
+    /// `bytes` of the log from `at` on, if they are visible and all still in memory. Takes no more than a short lock.
+    pub fn read_hot(&self, at: PhysicalOffset, bytes: u32) -> Option<Bytes> {
+        self.shared.read_hot(at, bytes)
+    }
+
+    /// `bytes` of the log from `at` on, from the segment's file. Blocks: not for async threads.
+    ///
+    /// # Errors
+    /// When they are not all visible, or cannot be read.
+    pub fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, ReadError> {
+        self.shared.read_cold(at, bytes)
+    }
+
+    /// The record whose header stands at exactly this offset, checked whole. May block: not for async threads.
+    ///
+    /// # Errors
+    /// When no record of the log's user stands there, it is not visible, or cannot be read.
+    pub fn record_at(&self, at: PhysicalOffset) -> Result<OwnedRecord, ReadError> {
+        self.shared.record_at(at)
+    }
+
+    /// The visible groups from `from` on, which is where a group or a segment starts or a group ends. Each is
+    /// checked whole, and against the one before. Blocks: not for async threads.
+    pub fn scan(&self, from: PhysicalOffset) -> Scan<'_> {
+        Scan::new(&self.shared, from)
+    }
+
+    /// Every epoch of the log that is still known, oldest first; the last one is this opening's.
+    pub fn epochs(&self) -> Vec<EpochStart> {
+        self.shared.epochs.clone()
+    }
+
+    /// The epoch of this opening.
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch
+    }
+
+    /// The log's identity.
+    pub fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    /// Length of the log's segments.
+    pub fn segment_bytes(&self) -> u64 {
+        self.shared.segment_bytes
+    }
+
+    /// What a unit may take at most, with the 32-byte headers and the filling of its records.
+    pub fn unit_bytes_max(&self) -> u64 {
+        self.shared.unit_bytes_max
+    }
+
+    /// Refuses appends from now on. Once the writer has made everything durable it stores a clean checkpoint, and
+    /// the log has stopped; [`Self::wait_stopped`] waits for that.
+    pub fn close(&self) {
+        self.front.locked.lock().is_closing = true;
+        self.shared.writer_bell.ring();
+    }
+
+    /// Why the log has stopped, if it has.
+    pub fn stopped(&self) -> Option<Stopped> {
+        self.shared.stop.reason().cloned()
+    }
+
+    /// Sleeps until the log has stopped.
+    pub fn wait_stopped(&self) -> Stopped {
+        loop {
+            // No log gets there, so only a stop ends this wait.
+            if let Err(stopped) = self.durable().wait_blocking(PhysicalOffset::new(u64::MAX)) {
+                return stopped;
+            }
+        }
+    }
+}
+
+impl<T> Front<T> {
+    /// The next group to write.
+    pub(crate) fn take(&self) -> Option<Closed> {
+        let mut locked = self.locked.lock();
+        // Behind a panicked callback stands a record without a header.
+        if locked.in_callback { None } else { locked.staging.take() }
+    }
+
+    /// Whether the log is to be closed once nothing is staged.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.locked.lock().is_closing
+    }
+
+    /// Asks the next append for a ring, unless there is something to do already.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut locked = self.locked.lock();
+        locked.writer_sleeps = !locked.staging.has_group() && !locked.is_closing;
+        locked.writer_sleeps
+    }
+}
+
+impl<T> Locked<T> {
+    fn check(&self, shared: &Shared) -> Result<(), AppendError> {
+        match shared.stop.reason() {
+            Some(Stopped::Poisoned { at, cause }) => {
+                Err(AppendError::Poisoned { at: *at, cause: cause.clone() })
+            }
+            Some(Stopped::Closed) => Err(AppendError::Closed),
+            None if self.is_closing => Err(AppendError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs what calls back into the user's code. A panic there poisons the log before the lock is free again.
+    fn call_back<R>(&mut self, shared: &Shared, f: impl FnOnce(&mut T, &mut Staging) -> R) -> R {
+        struct Alarm<'a>(&'a Shared);
+        impl Drop for Alarm<'_> {
+            fn drop(&mut self) {
+                self.0.poison(Cause::Callback);
+            }
+        }
+        let alarm = Alarm(shared);
+        self.in_callback = true;
+        let outcome = f(&mut self.state, &mut self.staging);
+        self.in_callback = false;
+        std::mem::forget(alarm);
+        outcome
+    }
+}
+
+impl<T> Clone for CommitLog<T> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), front: Arc::clone(&self.front) }
+    }
+}
+
+impl<T> fmt::Debug for CommitLog<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommitLog")
+            .field("log_id", &self.shared.log_id)
+            .field("durable", &self.shared.durable)
+            .field("written", &self.shared.written)
+            .finish_non_exhaustive()
+    }
+}

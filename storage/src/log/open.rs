@@ -1,0 +1,129 @@
+//! Opening: recovery below, then everything that an open log consists of.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::device::Files;
+use crate::epoch::{self, EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
+use crate::frontier::Frontier;
+use crate::ground::Ground;
+use crate::handover::{GroupQueue, Handover};
+use crate::housekeeper::Housekeeper;
+use crate::log_id::Seed;
+use crate::offset::{Epoch, PhysicalOffset};
+use crate::poison::Stop;
+use crate::reader::{ColdFiles, HotTail};
+use crate::record::Kind;
+use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
+use crate::staging::chunk::Pool;
+use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
+use crate::sync::{Doorbell, Mutex};
+use crate::writer::Writer;
+
+use super::shared::{DurablePoint, Shared};
+use super::{CommitLog, Front, Locked, Opened, Options, Visibility};
+
+/// Chunks kept ready for use; more than that are given back to the system when a burst is over.
+const CHUNKS_KEPT_MAX: usize = 4;
+/// A padding record's length must fit into its header, whatever the segment.
+const SEGMENT_BYTES_MAX: u64 = 2 << 30;
+
+pub(super) fn open<T: Send + 'static>(
+    files: Arc<dyn Files>,
+    clock: Arc<dyn Clock>,
+    options: &Options,
+    state: T,
+) -> Result<Opened<T>, OpenError> {
+    if options.segment_bytes > SEGMENT_BYTES_MAX {
+        return Err(OpenError::SegmentBytes { segment_bytes: options.segment_bytes });
+    }
+    let directory_lock = files.lock("LOCK").map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { directory: files.describe() },
+        _ => OpenError::Io(error),
+    })?;
+    let recovery_options =
+        RecoveryOptions { segment_bytes: options.segment_bytes, log_id: None, repair: options.repair };
+    let recovered = recovery::recover(&*files, &recovery_options)?;
+    let Recovered { checkpoint, epoch, mut epochs, end, chain, stored_at, next, report } = recovered;
+    let (log_id, segment_bytes) = (checkpoint.current().log_id, checkpoint.current().segment_bytes);
+
+    let (base, beginning) = match next {
+        NextGroup::Continues { segment, tail } => {
+            (segment.base, Beginning::Continues { segment, end, block: tail })
+        }
+        NextGroup::Begins { base } => (base, Beginning::Begins { base }),
+    };
+    // Small logs, as tests have, take small chunks.
+    let chunk_bytes = usize::try_from(segment_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+    let pool = Pool::new(chunk_bytes, CHUNKS_KEPT_MAX);
+    let constants = Constants { log_id, segment_bytes, epoch, tail: options.tail, pool };
+    let mut staging = Staging::new(constants, &beginning, end, stored_at);
+
+    let previous = epochs.last().copied();
+    let start = append_epoch(&mut staging, log_id.seed(), epoch, previous, clock.wall_ms());
+    epochs.push(EpochStart { epoch, start });
+
+    let none = EpochStart { epoch: Epoch::ZERO, start: PhysicalOffset::ZERO };
+    let durable_point = DurablePoint { end, chain, stored_at, epoch: previous.unwrap_or(none) };
+    let writer_bell = Arc::new(Doorbell::default());
+    let asked = (options.visibility == Visibility::Written).then(|| Arc::clone(&writer_bell));
+    let handover = Arc::new(Handover::default());
+    let shared = Arc::new(Shared {
+        clock,
+        log_id,
+        seed: log_id.seed(),
+        segment_bytes,
+        unit_bytes_max: staging::unit_bytes_max(segment_bytes),
+        undurable_bytes_max: options.undurable_bytes_max,
+        visibility: options.visibility,
+        epoch,
+        epochs,
+        durable: Frontier::new(end, asked),
+        written: Frontier::new(end, None),
+        stop: Stop::default(),
+        handover: Arc::clone(&handover),
+        ground: Ground::open(Arc::clone(&files), segment_bytes, base, end)?,
+        hot: HotTail::new(options.tail_bytes),
+        cold: ColdFiles::new(Arc::clone(&files)),
+        writer_bell,
+        housekeeper_bell: Doorbell::default(),
+        checkpoint: Mutex::new(checkpoint),
+        durable_point: Mutex::new(durable_point),
+        _directory_lock: directory_lock,
+    });
+    let front = Arc::new(Front {
+        locked: Mutex::new(Locked {
+            state,
+            staging,
+            in_callback: false,
+            is_closing: false,
+            writer_sleeps: false,
+        }),
+    });
+    Ok(Opened {
+        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), files.device(), durable_point),
+        housekeeper: Housekeeper::new(Arc::clone(&shared)),
+        groups: GroupQueue::new(handover),
+        recovery: report,
+        log: CommitLog { shared, front },
+    })
+}
+
+/// Stages the record that every epoch begins with; where it stands.
+fn append_epoch(
+    staging: &mut Staging,
+    seed: Seed,
+    epoch: Epoch,
+    previous: Option<EpochStart>,
+    now_ms: u64,
+) -> PhysicalOffset {
+    let record = NewRecord { kind: Kind::EPOCH, head: &[0; EPOCH_PAYLOAD_BYTES], rest: &[] };
+    let unit = [record];
+    let unit = Unit::new(seed, &unit, u64::MAX).expect("an epoch record is short");
+    let (placed, _) = staging.append(&unit, now_ms, |place, head| {
+        let start = place.physical_offset;
+        head.copy_from_slice(&EpochRecord { epoch, start, previous, cause: epoch::Cause::Opened }.to_bytes());
+    });
+    placed.start
+}

@@ -1,0 +1,59 @@
+//! Why a log stops, and how everybody learns of it.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
+
+use crate::offset::PhysicalOffset;
+
+/// What went wrong for good: after any of these the log must be opened again, and recovered.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// Pages that the kernel could not write may be gone, so no later flush can be believed.
+    #[error("a write or flush of the log failed: {0}")]
+    Write(Arc<io::Error>),
+    /// The file of the segment in use, or of the next one, could not be made ready for groups.
+    #[error("a segment could not be prepared: {0}")]
+    Segment(Arc<io::Error>),
+    /// What recovery starts from is in doubt.
+    #[error("a checkpoint could not be stored: {0}")]
+    Checkpoint(Arc<io::Error>),
+    /// A callback that runs under the append lock panicked, so the state behind that lock is half changed.
+    #[error("a callback under the append lock panicked")]
+    Callback,
+    /// A thread of the log panicked.
+    #[error("the {0} panicked")]
+    Thread(&'static str),
+}
+
+/// Why nothing more is going to happen.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Stopped {
+    /// The log was closed in good order: everything that was appended is durable.
+    #[error("the log is closed")]
+    Closed,
+    /// What the frontiers had reached stays true and readable; nothing more is acknowledged.
+    #[error("nothing behind offset {at} is acknowledged until the log is opened again: {cause}")]
+    Poisoned {
+        /// The durable end when it happened.
+        at: PhysicalOffset,
+        /// What happened.
+        cause: Cause,
+    },
+}
+
+/// Holds the reason once there is one; the first one stays.
+#[derive(Debug, Default)]
+pub(crate) struct Stop(OnceLock<Stopped>);
+
+impl Stop {
+    /// The reason, if the log has stopped.
+    pub(crate) fn reason(&self) -> Option<&Stopped> {
+        self.0.get()
+    }
+
+    /// Records a reason; whether it is the first.
+    pub(crate) fn set(&self, reason: Stopped) -> bool {
+        self.0.set(reason).is_ok()
+    }
+}

@@ -1,0 +1,296 @@
+//! The memory under the log's tail: the one module of the crate with `unsafe` code of its own.
+//!
+//! A [`Chunk`] is a stretch of memory whose byte `i` is the log's byte `base + i`. It is filled once, front to back,
+//! by slots that never overlap, and read only below a mark that no slot lies under any more. When nobody holds
+//! the chunk any longer its memory goes back to the [`Pool`], so that a busy log pays for page faults once.
+#![expect(unsafe_code, reason = "appenders fill one stretch of memory side by side, while readers share what is below")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::offset::PhysicalOffset;
+use crate::segment::BLOCK_BYTES;
+
+/// Memory begins at a multiple of this, so that a device may transfer it directly.
+#[expect(clippy::cast_possible_truncation, reason = "a block is small")]
+const ALIGNMENT: usize = BLOCK_BYTES as usize;
+
+/// Where chunks get their memory, and where it returns to.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    chunk_bytes: usize,
+    kept_max: usize,
+    kept: Mutex<Vec<Memory>>,
+}
+
+impl Pool {
+    /// A pool of stretches of `chunk_bytes`, of which it keeps at most `kept_max` that nobody uses.
+    pub(crate) fn new(chunk_bytes: usize, kept_max: usize) -> Arc<Self> {
+        Arc::new(Self { chunk_bytes, kept_max, kept: Mutex::new(Vec::with_capacity(kept_max)) })
+    }
+
+    /// Memory of an earlier chunk, with its content, or fresh memory, which costs nothing until it is touched.
+    fn take(&self) -> Memory {
+        let kept = self.kept.lock().pop();
+        kept.unwrap_or_else(|| Memory::new(self.chunk_bytes))
+    }
+
+    fn give_back(&self, memory: Memory) {
+        let mut kept = self.kept.lock();
+        if kept.len() < self.kept_max {
+            kept.push(memory);
+        }
+    }
+}
+
+/// Initialised bytes, aligned, owned.
+#[derive(Debug)]
+struct Memory {
+    allocated: NonNull<u8>,
+    layout: Layout,
+    first: NonNull<u8>,
+    bytes: usize,
+}
+
+// SAFETY: the bytes are owned through `allocated` alone, and nothing about them is bound to a thread.
+unsafe impl Send for Memory {}
+
+impl Memory {
+    fn new(bytes: usize) -> Self {
+        // Zeroed memory of a small alignment comes untouched from the kernel; of a large one it is cleared by hand.
+        let layout = Layout::from_size_align(bytes + ALIGNMENT, align_of::<u64>()).expect("chunks are small");
+        // SAFETY: the layout is not empty, by at least `ALIGNMENT`.
+        let allocated = unsafe { alloc_zeroed(layout) };
+        let Some(allocated) = NonNull::new(allocated) else { handle_alloc_error(layout) };
+        let skipped = allocated.align_offset(ALIGNMENT);
+        assert!(skipped < ALIGNMENT, "a byte pointer can always be aligned");
+        // SAFETY: `skipped + bytes` lies within the `bytes + ALIGNMENT` allocated.
+        let first = unsafe { allocated.add(skipped) };
+        Self { allocated, layout, first, bytes }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout, and only this value, which ends here, refers to it.
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
+    }
+}
+
+/// Memory in use; shared by the filler, its slots and all who read.
+struct Chunk {
+    base: u64,
+    /// `Some` until the drop returns it to the pool.
+    memory: Option<Memory>,
+    pool: Arc<Pool>,
+    /// Everything below has been frozen.
+    frozen_end: AtomicUsize,
+    #[cfg(loom)]
+    tracker: super::tracker::Tracker,
+}
+
+// SAFETY: shared access reaches the bytes only through `bytes_mut` and `bytes`, whose callers keep writers apart
+// from each other and from readers; everything else in a chunk never changes.
+unsafe impl Sync for Chunk {}
+
+impl Chunk {
+    fn memory(&self) -> &Memory {
+        self.memory.as_ref().expect("only the drop takes the memory")
+    }
+
+    /// The bytes `from .. from + bytes`, for writing.
+    ///
+    /// # Safety
+    /// Until the reference is gone nobody else may access any of these bytes.
+    #[expect(clippy::mut_from_ref, reason = "the chunk is shared, the range is not; see Safety")]
+    unsafe fn bytes_mut(&self, from: usize, bytes: usize) -> &mut [u8] {
+        let memory = self.memory();
+        assert!(from <= memory.bytes && bytes <= memory.bytes - from, "slots lie within their chunk");
+        #[cfg(loom)]
+        self.tracker.write(from, bytes);
+        // SAFETY: in bounds by the assertion, initialised because memory starts out zeroed, alive as long as
+        // `self`; exclusive by this function's own contract.
+        unsafe { slice::from_raw_parts_mut(memory.first.as_ptr().add(from), bytes) }
+    }
+
+    /// The bytes below `end`, for reading.
+    ///
+    /// # Safety
+    /// While the chunk lives nobody may write any of these bytes.
+    unsafe fn bytes(&self, end: usize) -> &[u8] {
+        let memory = self.memory();
+        assert!(end <= memory.bytes, "the mark lies within the chunk");
+        #[cfg(loom)]
+        self.tracker.read(end);
+        // SAFETY: in bounds by the assertion, initialised because memory starts out zeroed, alive as long as
+        // `self`; not written any more by this function's own contract.
+        unsafe { slice::from_raw_parts(memory.first.as_ptr(), end) }
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.pool.give_back(memory);
+        }
+    }
+}
+
+/// Hands a chunk out, front to back. There is one filler for each chunk, so no two slots overlap.
+pub(crate) struct Filler {
+    chunk: Arc<Chunk>,
+    filled: usize,
+}
+
+impl Filler {
+    /// A new chunk that begins at this multiple of the block. Its memory is *not* zero.
+    pub(crate) fn new(pool: &Arc<Pool>, base: PhysicalOffset) -> Self {
+        assert!(base.get().is_multiple_of(BLOCK_BYTES), "chunks begin where blocks do");
+        let chunk = Chunk {
+            base: base.get(),
+            memory: Some(pool.take()),
+            pool: Arc::clone(pool),
+            frozen_end: AtomicUsize::new(0),
+            #[cfg(loom)]
+            tracker: super::tracker::Tracker::new(pool.chunk_bytes),
+        };
+        Self { chunk: Arc::new(chunk), filled: 0 }
+    }
+
+    /// The log's position that the chunk begins at.
+    pub(crate) fn base(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.chunk.base)
+    }
+
+    /// The log's position that the next slot begins at.
+    pub(crate) fn position(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.chunk.base + self.filled as u64)
+    }
+
+    /// Bytes not handed out yet.
+    pub(crate) fn room(&self) -> usize {
+        self.chunk.memory().bytes - self.filled
+    }
+
+    /// The next `bytes`, to be filled before the filler does anything else.
+    ///
+    /// # Panics
+    /// When the room is less.
+    pub(crate) fn fill(&mut self, bytes: usize) -> &mut [u8] {
+        let from = self.filled;
+        assert!(bytes <= self.room(), "a unit is placed where there is room for it");
+        self.filled += bytes;
+        // SAFETY: `filled` only grows and passes every byte once, here or in `detach`, so no other slot holds one
+        // of these; readers stay below a mark that lies behind no byte in use (`freeze`). The reference borrows
+        // the filler, so `freeze` cannot be reached while it lives.
+        unsafe { self.chunk.bytes_mut(from, bytes) }
+    }
+
+    /// The next `bytes`, to be filled whenever their owner likes, on any thread.
+    ///
+    /// # Panics
+    /// When the room is less.
+    pub(crate) fn detach(&mut self, bytes: usize) -> Slot {
+        let from = self.filled;
+        assert!(bytes <= self.room(), "a unit is placed where there is room for it");
+        self.filled += bytes;
+        Slot { chunk: Arc::clone(&self.chunk), from, bytes }
+    }
+
+    /// A reader's end of the chunk.
+    pub(crate) fn source(&self) -> Source {
+        Source { chunk: Arc::clone(&self.chunk) }
+    }
+}
+
+/// Bytes that their owner alone may fill.
+pub(crate) struct Slot {
+    chunk: Arc<Chunk>,
+    from: usize,
+    bytes: usize,
+}
+
+impl Deref for Slot {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as in `deref_mut`; the exclusive reference is weakened at once.
+        unsafe { self.chunk.bytes_mut(self.from, self.bytes) }
+    }
+}
+
+impl DerefMut for Slot {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the filler gave this range to this slot alone, and slots cannot be cloned; the reference borrows
+        // the slot exclusively. Readers stay away from it until the slot is gone (`freeze`).
+        unsafe { self.chunk.bytes_mut(self.from, self.bytes) }
+    }
+}
+
+/// Turns the finished front of a chunk into bytes to share.
+#[derive(Clone)]
+pub(crate) struct Source {
+    chunk: Arc<Chunk>,
+}
+
+impl Source {
+    /// Where the chunk begins.
+    pub(crate) fn base(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.chunk.base)
+    }
+
+    /// Everything below `end`, for as long as anybody wants it. What lies below `from` was frozen before.
+    ///
+    /// # Safety
+    /// The bytes `from .. end` have been handed out by the chunk's filler, and no reference from `fill` and no slot
+    /// that touches them exists any more. That their last writes happened before this call is the caller's to
+    /// see to, by a lock or an acquire.
+    ///
+    /// # Panics
+    /// When what was frozen before does not end at `from`.
+    pub(crate) unsafe fn freeze(&self, from: PhysicalOffset, end: PhysicalOffset) -> Bytes {
+        let index = |at: PhysicalOffset| usize::try_from(at.since(self.base())).expect("a chunk fits into memory");
+        let (from, end) = (index(from), index(end));
+        // Relaxed: the caller has ordered this call behind all that concerns these bytes, earlier calls included.
+        let frozen_end = self.chunk.frozen_end.swap(end, Ordering::Relaxed);
+        assert!(frozen_end == from && from <= end, "a chunk is frozen from its front on");
+        Bytes::from_owner(Frozen { chunk: Arc::clone(&self.chunk), end })
+    }
+}
+
+struct Frozen {
+    chunk: Arc<Chunk>,
+    end: usize,
+}
+
+impl AsRef<[u8]> for Frozen {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: whoever called `freeze` vouches that the bytes below `end` are written by nobody any more, and
+        // the filler never hands out a byte twice.
+        unsafe { self.chunk.bytes(self.end) }
+    }
+}
+
+/// A block of its own with `content` in front and zeros behind.
+pub(crate) fn block(pool: &Arc<Pool>, content: &[u8]) -> Bytes {
+    let mut filler = Filler::new(pool, PhysicalOffset::ZERO);
+    let bytes = filler.fill(ALIGNMENT);
+    bytes[..content.len()].copy_from_slice(content);
+    bytes[content.len()..].fill(0);
+    // SAFETY: the only slot of the chunk is the reference above, which is not used any more.
+    unsafe { filler.source().freeze(PhysicalOffset::ZERO, PhysicalOffset::new(BLOCK_BYTES)) }
+}
+
+impl fmt::Debug for Filler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filler").field("base", &self.chunk.base).field("filled", &self.filled).finish()
+    }
+}
