@@ -1,6 +1,7 @@
 //! The RocketMQ remoting protocol and the transport boundary, without I/O.
 
 pub mod code;
+pub mod command;
 pub mod frame;
 pub mod header;
 pub mod java;

@@ -16,7 +16,7 @@ pub mod record;
 mod tag_filter;
 
 pub use crc::body_crc;
-pub use id::{OffsetMessageId, UniqueKeys};
+pub use id::{IdText, OffsetMessageId, UniqueKeys};
 pub use properties::Properties;
 pub use record::{MessageError, MessageParts, MessageRefused, NewMessage, StoredMessage, fill_head};
 pub use tag_filter::{NoTags, TagFilter};

@@ -19,17 +19,24 @@ pub struct OffsetMessageId {
     pub physical_offset: u64,
 }
 
-impl fmt::Display for OffsetMessageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl OffsetMessageId {
+    /// The id's text, made without allocating.
+    pub fn text(&self) -> IdText {
         let host = canonical(self.store_host);
-        let mut text = Hex::new();
+        let mut text = IdText::new();
         match host.ip() {
             IpAddr::V4(ip) => text.put(&ip.octets()),
             IpAddr::V6(ip) => text.put(&ip.octets()),
         }
         text.put(&u32::from(host.port()).to_be_bytes());
         text.put(&self.physical_offset.to_be_bytes());
-        f.write_str(text.as_str())
+        text
+    }
+}
+
+impl fmt::Display for OffsetMessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -74,7 +81,7 @@ fn number(digits: &str) -> Result<u128, NotAMessageId> {
 /// Tools derive from a key when its message was sent, so the time in it has to be right.
 #[derive(Debug)]
 pub struct UniqueKeys {
-    prefix: Hex,
+    prefix: IdText,
     counter: AtomicU16,
 }
 
@@ -82,7 +89,7 @@ impl UniqueKeys {
     /// Keys of the process with this id on the host with this address. `instance` tells apart makers of keys
     /// within it, or after a restart with the same process id.
     pub fn new(address: IpAddr, process: u32, instance: u32) -> Self {
-        let mut prefix = Hex::new();
+        let mut prefix = IdText::new();
         match address.to_canonical() {
             IpAddr::V4(ip) => prefix.put(&ip.octets()),
             IpAddr::V6(ip) => prefix.put(&ip.octets()),
@@ -94,24 +101,13 @@ impl UniqueKeys {
     }
 
     /// The next key. `now_ms` is the time since 1970.
-    pub fn next(&self, now_ms: u64) -> UniqueKey {
+    pub fn next(&self, now_ms: u64) -> IdText {
         let mut key = self.prefix;
         let since = u32::try_from(now_ms - month_start_ms(now_ms)).expect("a month has 2^31.2 ms at most");
         key.put(&since.to_be_bytes());
         // Relaxed: the counter orders nothing, it only has to differ.
         key.put(&self.counter.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-        UniqueKey(key)
-    }
-}
-
-/// A key made by [`UniqueKeys`].
-#[derive(Clone, Copy, Debug)]
-pub struct UniqueKey(Hex);
-
-impl UniqueKey {
-    /// Its text: 32 characters, or 56 with an IPv6 address.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        key
     }
 }
 
@@ -128,14 +124,19 @@ fn month_start_ms(now_ms: u64) -> u64 {
     (now_ms / DAY_MS).saturating_sub(day_of_month) * DAY_MS
 }
 
-/// Upper-case hex without allocation.
+/// The text of an id: upper-case hex, 32 characters, or 56 with an IPv6 address.
 #[derive(Clone, Copy, Debug)]
-struct Hex {
+pub struct IdText {
     digits: [u8; 56],
     end: usize,
 }
 
-impl Hex {
+impl IdText {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits[..self.end]).expect("hex digits are ASCII")
+    }
+
     fn new() -> Self {
         Self { digits: [0; 56], end: 0 }
     }
@@ -147,10 +148,6 @@ impl Hex {
             self.digits[self.end + 1] = DIGITS[usize::from(byte & 0xF)];
             self.end += 2;
         }
-    }
-
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.digits[..self.end]).expect("hex digits are ASCII")
     }
 }
 
@@ -220,7 +217,7 @@ mod tests {
     proptest! {
         #[test]
         fn ids_read_back(v6: bool, ip: u128, port: u16, physical_offset: u64) {
-            let ip = if v6 { Ipv6Addr::from_bits(ip).into() } else { Ipv4Addr::from_bits(ip as u32).into() };
+            let ip = if v6 { Ipv6Addr::from_bits(ip).into() } else { Ipv4Addr::from_bits(port.into()).into() };
             let id = OffsetMessageId { store_host: canonical(SocketAddr::new(ip, port)), physical_offset };
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }
