@@ -1,0 +1,46 @@
+// The official Go client against a broker. A scenario per subcommand, a line per check
+// (`ok NAME DETAIL` or `FAILED NAME DETAIL`), and exit status 0 only when every check held.
+//
+// The driver restarts the broker when a scenario prints `halfway`: the scenarios go on meanwhile, as an
+// application would, and report what they ended with.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/apache/rocketmq-client-go/v2/rlog"
+)
+
+func main() {
+	namesrv := flag.String("namesrv", "", "HOST:PORT of the name server")
+	broker := flag.String("broker", "", "HOST:PORT of the broker, for administration")
+	count := flag.Int("messages", 10_000, "how many messages")
+	timeout := flag.Duration("timeout", 3*time.Minute, "after which waiting is a failure")
+	flag.Parse()
+	rlog.SetLogLevel("error")
+
+	run := Run{namesrv: *namesrv, broker: *broker, count: *count, deadline: time.Now().Add(*timeout)}
+	var err error
+	switch scenario := flag.Arg(0); scenario {
+	case "create":
+		err = run.createTopic()
+	case "send":
+		err = run.send()
+	case "push":
+		err = run.push()
+	case "pull":
+		err = run.pull()
+	default:
+		err = fmt.Errorf("no such scenario: %q", scenario)
+	}
+	if err != nil {
+		run.fail(flag.Arg(0), "%v", err)
+	}
+	fmt.Printf("end failures=%d\n", run.failures)
+	if run.failures > 0 {
+		os.Exit(1)
+	}
+}
