@@ -34,32 +34,5 @@ pub use offsets::Offsets;
 pub use overlay::OffsetsOverlay;
 pub use topics::Topics;
 
-/// All folds, at the same position of the log.
-#[derive(Default)]
-pub struct Folds {
-    /// What topics there are.
-    pub topics: Topics,
-    /// What subscription groups there are.
-    pub groups: Groups,
-    /// How far groups have consumed.
-    pub offsets: Offsets,
-    /// Where queues go on.
-    pub heads: Heads,
-}
-
-impl Folds {
-    /// Applies a record to every fold.
-    ///
-    /// # Errors
-    /// When the record cannot follow what came before it: the log and this state do not belong together. Some folds
-    /// may have taken the record by then, so the state is good for nothing more.
-    pub fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
-        self.topics.apply(event)?;
-        self.groups.apply(event)?;
-        self.offsets.apply(event)?;
-        self.heads.apply(event)
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,24 @@ use super::payload::Payload;
 use super::topics::{TopicConfig, TopicDeleted, TopicPut};
 use super::*;
 
+/// All folds, at the same position of the log.
+#[derive(Default)]
+struct Folds {
+    topics: Topics,
+    groups: Groups,
+    offsets: Offsets,
+    heads: Heads,
+}
+
+impl Folds {
+    fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
+        self.topics.apply(event)?;
+        self.groups.apply(event)?;
+        self.offsets.apply(event)?;
+        self.heads.apply(event)
+    }
+}
+
 const NAMES: [&str; 4] = ["a", "b", "%RETRY%a", "long-enough-to-allocate"];
 
 /// A change to be made; messages and heads become possible ones when their turn comes.
