@@ -1,6 +1,8 @@
 //! What is filled in under the append lock.
 
-use skylark_index::QueueId;
+use skylark_index::{Index, QueueId};
+
+use crate::folds::Heads;
 
 /// The offset that the next message of each queue gets, at the log's appended end.
 ///
@@ -17,22 +19,18 @@ pub struct Tentative {
 }
 
 impl Tentative {
-    /// Starts from a log that was folded up to its end, before anything is appended: `next` is what follows the last
-    /// message of each queue of the index, in the order of their ids.
-    pub fn restore(&mut self, next: impl IntoIterator<Item = u64>) {
-        self.next.clear();
-        self.next.extend(next);
-    }
-
-    /// Makes room for so many queues; new ones start at zero. Do so when a queue is registered, so that no append
-    /// has to allocate.
-    pub fn grow(&mut self, queues: usize) {
-        if queues > self.next.len() {
-            self.next.resize(queues, 0);
+    /// The table for a log that was folded up to its end, before anything is appended. Registers the queues that
+    /// have a head but no message left.
+    pub fn rebuild(heads: &Heads, index: &mut Index) -> Self {
+        let mut table = Self::default();
+        for (topic, queue, next) in heads.iter() {
+            table.raise(index.register(topic, queue), next);
         }
+        table
     }
 
-    /// Lets the queue go on at `next`, unless it is further already: its head was set.
+    /// Makes room for the queue, and lets it go on at `next` unless it is further already. Do so when a queue is
+    /// registered and when its head is set, so that no append has to allocate.
     pub fn raise(&mut self, queue: QueueId, next: u64) {
         let slot = self.slot(queue);
         *slot = next.max(*slot);
@@ -53,35 +51,39 @@ impl Tentative {
 
     fn slot(&mut self, queue: QueueId) -> &mut u64 {
         let at = queue.get() as usize;
-        self.grow(at + 1);
+        if at >= self.next.len() {
+            self.next.resize(at + 1, 0);
+        }
         &mut self.next[at]
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use skylark_index::Index;
+    use skylark_storage::PhysicalOffset;
 
     use super::*;
+    use crate::folds::heads::{HeadSet, MessagePlace};
+    use crate::folds::{Change, Event, Fold};
 
     #[test]
     fn offsets_go_on_where_the_log_ends() {
+        let mut heads = Heads::default();
+        let message = |queue_offset| Change::Message(MessagePlace { topic: "t", queue: 1, queue_offset });
+        let head = HeadSet { topic: "mirror".to_owned(), queue: 0, next: 500 };
+        for change in [message(0), message(1), Change::HeadSet(head)] {
+            heads.apply(&Event { at: PhysicalOffset::ZERO, stored_at: 0, change }).unwrap();
+        }
         let mut index = Index::new();
-        let [a, b, c] = ["a", "b", "c"].map(|topic| index.register(topic, 0));
-        let mut table = Tentative::default();
-        index.set_head(b, 500).unwrap();
-        table.restore([a, b].map(|queue| index.range(queue).end));
-        assert_eq!([table.assign(a), table.assign(b), table.assign(b)], [0, 500, 501]);
-        table.grow(3);
-        assert_eq!([a, b, c].map(|queue| table.next(queue)), [1, 502, 0], "room changes nothing");
-        table.raise(b, 501);
-        table.raise(c, 7);
-        assert_eq!(
-            [table.assign(b), table.assign(c)],
-            [502, 7],
-            "a head that was overtaken takes nothing back"
-        );
-        let late = index.register("late", 0);
-        assert_eq!([table.next(late), table.assign(late), table.assign(late)], [0, 0, 1]);
+        let other = index.register("other", 0);
+        let mut table = Tentative::rebuild(&heads, &mut index);
+        let mirror = index.lookup("mirror", 0).unwrap();
+        let queue = index.lookup("t", 1).unwrap();
+        assert_eq!([other, mirror, queue].map(|queue| table.next(queue)), [0, 500, 2]);
+        assert_eq!([table.assign(queue), table.assign(queue), table.assign(mirror)], [2, 3, 500]);
+        table.raise(queue, 3);
+        assert_eq!(table.next(queue), 4, "a head that was overtaken takes nothing back");
+        let new = index.register("new", 0);
+        assert_eq!((table.next(new), table.assign(new), table.assign(new)), (0, 0, 1));
     }
 }

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::folds::groups::{GroupConfig, GroupPut};
-use crate::folds::topics::{Perm, TopicConfig, TopicPut};
+use crate::folds::groups::GroupConfig;
+use crate::folds::topics::{Perm, TopicConfig};
 
 /// The region that messages and answers name.
 pub const REGION: &str = "DefaultRegion";
@@ -34,8 +34,8 @@ const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 const CLOSED_TOPICS: [&str; 6] =
     [SCHEDULE_TOPIC, HALF_TOPIC, HALF_OUTCOME_TOPIC, HALF_EXPIRED_TOPIC, SELF_TEST_TOPIC, OFFSET_MOVED_TOPIC];
 
-/// Groups that exist from the first start.
-const INITIAL_GROUPS: [&str; 8] = [
+/// Groups that exist from the first start, each with the default settings.
+pub const INITIAL_GROUPS: [&str; 8] = [
     "TOOLS_CONSUMER",
     "FILTERSRV_CONSUMER",
     "SELF_TEST_C_GROUP",
@@ -49,7 +49,7 @@ const INITIAL_GROUPS: [&str; 8] = [
 /// The topics of the broker's own, of which some carry its name or its cluster's.
 #[derive(Clone, Debug)]
 pub struct SystemTopics {
-    initial: Vec<TopicPut>,
+    initial: BTreeMap<String, TopicConfig>,
     names: BTreeSet<String>,
 }
 
@@ -82,13 +82,12 @@ impl SystemTopics {
         let reserved =
             [AUTO_CREATE_TOPIC, TRACE_TOPIC, HALF_EXPIRED_TOPIC, CHECKPOINT_TOPIC].map(str::to_owned);
         let names = initial.keys().cloned().chain(reserved).collect();
-        let initial = initial.into_iter().map(|(topic, config)| TopicPut { topic, config }).collect();
         Self { initial, names }
     }
 
     /// The topics that exist from the first start, sorted by name; one that the log does not know is put there.
-    pub fn initial(&self) -> &[TopicPut] {
-        &self.initial
+    pub fn initial(&self) -> impl ExactSizeIterator<Item = (&str, &TopicConfig)> {
+        self.initial.iter().map(|(name, config)| (name.as_str(), config))
     }
 
     /// The names that a request for the system topics lists, sorted.
@@ -102,14 +101,14 @@ impl SystemTopics {
     }
 }
 
-/// Whether clients may not send to a topic of this name.
-pub fn refuses_sends(topic: &str) -> bool {
-    CLOSED_TOPICS.contains(&topic)
+/// Whether clients may send to a topic of this name.
+pub fn may_send_to(topic: &str) -> bool {
+    !CLOSED_TOPICS.contains(&topic)
 }
 
-/// The groups that exist from the first start; one that the log does not know is put there.
-pub fn initial_groups() -> impl ExactSizeIterator<Item = GroupPut> {
-    INITIAL_GROUPS.iter().map(|&group| GroupPut { group: group.to_owned(), config: GroupConfig::default() })
+/// What each of [`INITIAL_GROUPS`] is.
+pub fn initial_group() -> GroupConfig {
+    GroupConfig::default()
 }
 
 /// Whether the group is the broker's own, and made when it is needed even if users' groups are not.
@@ -124,11 +123,8 @@ mod tests {
     #[test]
     fn a_first_start_has_what_rocketmq_has() {
         let topics = SystemTopics::new("DefaultCluster", "broker-a", Some(8));
-        let found: Vec<(&str, u32, u8)> = topics
-            .initial()
-            .iter()
-            .map(|TopicPut { topic, config }| (topic.as_str(), config.write_queues, config.perm.0))
-            .collect();
+        let found: Vec<(&str, u32, u8)> =
+            topics.initial().map(|(name, config)| (name, config.write_queues, config.perm.0)).collect();
         assert_eq!(
             found,
             [
@@ -147,16 +143,16 @@ mod tests {
                 ("rmq_sys_wheel_timer", 1, 6),
             ]
         );
-        assert!(topics.initial().iter().all(|put| put.config.read_queues == put.config.write_queues));
+        assert!(topics.initial().all(|(_, config)| config.read_queues == config.write_queues));
         let closed = SystemTopics::new("DefaultCluster", "broker-a", None);
-        assert!(closed.initial().iter().all(|put| put.topic != AUTO_CREATE_TOPIC));
+        assert!(closed.initial().all(|(name, _)| name != AUTO_CREATE_TOPIC));
         assert!(closed.contains(AUTO_CREATE_TOPIC), "the name stays reserved");
     }
 
     #[test]
     fn a_cluster_may_be_called_like_its_broker() {
         let topics = SystemTopics::new("one", "one", Some(8));
-        assert_eq!(topics.initial().iter().find(|put| put.topic == "one").unwrap().config.write_queues, 1);
+        assert_eq!(topics.initial().find(|(name, _)| *name == "one").unwrap().1.write_queues, 1);
     }
 
     #[test]
@@ -168,9 +164,7 @@ mod tests {
             assert!(topics.contains(name), "{name}");
         }
         assert!(!topics.contains("orders") && !topics.contains("RMQ_SYS_ANYTHING"));
-        assert!(
-            !refuses_sends("orders") && !refuses_sends(AUTO_CREATE_TOPIC) && refuses_sends(SCHEDULE_TOPIC)
-        );
+        assert!(may_send_to("orders") && may_send_to(AUTO_CREATE_TOPIC) && !may_send_to(SCHEDULE_TOPIC));
         assert!(is_system_group("CID_RMQ_SYS_TRANS") && !is_system_group("TOOLS_CONSUMER"));
         assert_eq!(topics.names().len(), 17 - 1, "TBW102 exists and is reserved");
     }

@@ -5,13 +5,9 @@ use std::mem;
 
 use skylark_storage::PhysicalOffset;
 
-use super::fold::{Event, Fold, FoldError};
-use super::groups::GroupDeleted;
-use super::kinds::Change;
 use super::offsets::{Offsets, OffsetsCommitted, TopicCommits};
-use super::topics::TopicDeleted;
 
-/// Offsets that consumers committed, and behind them [`Offsets`], which takes over once the log has them.
+/// Offsets that consumers committed, in front of [`Offsets`] until that has them.
 ///
 /// A commit is answered at once, is visible to every read that follows, and reaches the log with many others in one
 /// record. So a crash may redeliver what was consumed since the last record, and a message still costs no record
@@ -27,15 +23,10 @@ use super::topics::TopicDeleted;
 /// Memory: about 40 bytes for each queue that a group has committed since the log was last told, and names.
 #[derive(Debug, Default)]
 pub struct OffsetsOverlay {
-    folded: Offsets,
-    /// By group, topic and queue.
     groups: BTreeMap<String, BTreeMap<String, BTreeMap<u32, Pending>>>,
     /// The lowest end among what was appended: below it there is nothing to settle.
     appended_end: Option<PhysicalOffset>,
 }
-
-/// Most commits in a record: with the longest names, each about another topic, they stay below 4 MiB.
-pub const COMMITS_PER_RECORD: usize = 8192;
 
 #[derive(Clone, Copy, Debug)]
 struct Pending {
@@ -51,15 +42,10 @@ enum Stage {
 }
 
 impl OffsetsOverlay {
-    /// What the log holds: only this is certain to outlive the process.
-    pub fn folded(&self) -> &Offsets {
-        &self.folded
-    }
-
     /// The group goes on at `offset` in this queue. Lower offsets than before are taken too: a consumer may go back.
-    pub fn commit(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
+    pub fn commit(&mut self, folded: &Offsets, group: &str, topic: &str, queue: u32, offset: u64) {
         // Idle consumers repeat themselves every few seconds; that is no news.
-        if self.get(group, topic, queue) == Some(offset) {
+        if self.get(folded, group, topic, queue) == Some(offset) {
             return;
         }
         let pending = Pending { offset, stage: Stage::Dirty };
@@ -72,15 +58,15 @@ impl OffsetsOverlay {
     }
 
     /// Where the group goes on in this queue, by its latest commit.
-    pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
+    pub fn get(&self, folded: &Offsets, group: &str, topic: &str, queue: u32) -> Option<u64> {
         let pending = self.groups.get(group).and_then(|topics| topics.get(topic)?.get(&queue));
-        pending.map(|pending| pending.offset).or_else(|| self.folded.get(group, topic, queue))
+        pending.map(|pending| pending.offset).or_else(|| folded.get(group, topic, queue))
     }
 
-    /// Commits that the log has not been told yet, at most [`COMMITS_PER_RECORD`] for one record; none if there are
-    /// none. Follow it with [`appended`](Self::appended) or [`put_back`](Self::put_back), then ask again.
-    pub fn take_dirty(&mut self) -> Option<OffsetsCommitted> {
-        let mut left = COMMITS_PER_RECORD;
+    /// Up to `limit` commits that the log has not been told yet, for one record; none if there are none. Follow it
+    /// with [`appended`](Self::appended) or [`put_back`](Self::put_back).
+    pub fn take_dirty(&mut self, limit: usize) -> Option<OffsetsCommitted> {
+        let mut left = limit;
         let mut commits = Vec::new();
         for (group, topics) in &mut self.groups {
             for (topic, queues) in topics {
@@ -136,22 +122,14 @@ impl OffsetsOverlay {
         }
     }
 
-    /// Applies a record to the fold behind, and drops the commits that it ends: those of a topic or group that is
-    /// deleted with its offsets.
-    ///
-    /// # Errors
-    /// Those of [`Offsets`].
-    pub fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
-        // What lies before an administrator's record must not go on hiding it.
-        self.settle(event.at);
-        match &event.change {
-            Change::TopicDeleted(TopicDeleted { topic: gone }) => self.retain(|_, topic, _| topic != gone),
-            Change::GroupDeleted(GroupDeleted { group, with_offsets: true }) => {
-                self.groups.remove(group);
-            }
-            _ => {}
-        }
-        self.folded.apply(event)
+    /// Drops all commits in a topic that was deleted; to be called when [`forget`](Self::forget) is.
+    pub fn forget_topic(&mut self, topic: &str) {
+        self.retain(|_, other, _| other != topic);
+    }
+
+    /// Drops all commits of a group that was deleted with its offsets; to be called when [`forget`](Self::forget) is.
+    pub fn forget_group(&mut self, group: &str) {
+        self.groups.remove(group);
     }
 
     fn turn_taken(&mut self, stage: Stage) {
