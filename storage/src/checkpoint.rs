@@ -14,7 +14,8 @@ use crate::device::{File, Files};
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK_BYTES, FORMAT_VERSION, SEGMENT_BYTES_MIN};
+use crate::record::RECORD_ALIGNMENT;
+use crate::segment::{FORMAT_VERSION, is_segment_length};
 
 /// The file's name in the data directory.
 pub const CHECKPOINT_NAME: &str = "CHECKPOINT";
@@ -211,22 +212,19 @@ impl Checkpoint {
     }
 
     /// What every reader of a checkpoint relies on.
-    fn is_consistent(&self) -> bool {
+    pub(crate) fn is_consistent(&self) -> bool {
         let bytes = self.segment_bytes;
-        // Twice: the segment behind the newest must have a base too.
-        let Some(limit) = bytes.checked_mul(2).and_then(|b| self.newest_segment.get().checked_add(b)) else {
-            return false;
-        };
-        bytes >= SEGMENT_BYTES_MIN
-            && bytes.is_multiple_of(BLOCK_BYTES)
+        is_segment_length(bytes)
+            // Far from where sums of offsets and lengths overflow.
+            && self.newest_segment.get() < 1 << 62
             && self.oldest_segment.get().is_multiple_of(bytes)
             && self.newest_segment.get().is_multiple_of(bytes)
             && self.oldest_segment <= self.newest_segment
             && self.oldest_segment <= self.durable_end
-            && self.durable_end.get() <= limit - bytes
-            && self.durable_end.get().is_multiple_of(8)
+            && self.durable_end <= self.newest_segment.advance(bytes)
+            && self.durable_end.get().is_multiple_of(RECORD_ALIGNMENT as u64)
             && self.epoch <= self.highest_epoch
-            && self.highest_epoch < Epoch::new(u32::MAX - 2)
+            && self.highest_epoch < EPOCH_LIMIT
             && self.epoch_start <= self.durable_end
     }
 }
@@ -305,7 +303,7 @@ impl CheckpointFile {
     /// # Errors
     /// When the disk refuses: either checkpoint may be the one that a restart finds. The log must be poisoned.
     pub fn store(&mut self, next: Checkpoint) -> io::Result<()> {
-        let next = Checkpoint { generation: self.current.generation + 1, ..next };
+        let next = Checkpoint { generation: self.current.generation.saturating_add(1), ..next };
         debug_assert!(next.is_consistent(), "a checkpoint is checked on both sides of the disk: {next:?}");
         self.file.write_at((slot_index(next.generation) * SLOT_BYTES) as u64, &next.to_slot())?;
         self.file.sync()?;
@@ -319,6 +317,8 @@ impl CheckpointFile {
     }
 }
 
+/// No epoch reaches this.
+pub(crate) const EPOCH_LIMIT: Epoch = Epoch::new(u32::MAX - 2);
 /// Of the checkpoint that a log is created with.
 pub const FIRST_GENERATION: u64 = 1;
 

@@ -46,6 +46,7 @@ pub trait Files: Send + Sync {
 }
 
 /// One open description of a file, read and written by position.
+#[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system, and can fail")]
 pub trait File: Send + Sync {
     /// Fills `buffer` from byte `at`, or as much of it as the file has; returns how much that was.
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;

@@ -1,14 +1,90 @@
-//! What a restart keeps.
+//! What a restart keeps: the longest chain of sound groups, unless damage says that it should have been longer.
+//!
+//! [`recover`] looks at the directory, scans forward from the checkpoint, judges what lies behind the end of the
+//! chain, and leaves a log that is ready for its next append. It is repeatable: a crash at any moment of it leaves
+//! a directory that the next attempt brings to the same log.
+//!
+//! # The decision table
+//!
+//! The **directory**, compared with the newest sound checkpoint:
+//!
+//! | row | found                                                                    | verdict                      |
+//! |-----|--------------------------------------------------------------------------|------------------------------|
+//! | D1  | no checkpoint, and no segment with a byte that is not zero               | new: the log is created      |
+//! | D2  | no checkpoint, a segment with content                                    | corruption                   |
+//! | D3  | neither slot is sound                                                    | corruption                   |
+//! | D4  | one slot is damaged                                                      | the other one leads          |
+//! | D5  | a slot or a segment of another format version                            | refused by name              |
+//! | D6  | a segment of another log                                                 | refused by name              |
+//! | D7  | a named segment is missing                                               | corruption                   |
+//! | D8  | a named segment behind the durable end is empty                          | kept: it was prepared        |
+//! | D9  | the header of a segment below the durable end is damaged or misplaced    | corruption                   |
+//! | D10 | the file that holds the durable end is shorter                           | corruption                   |
+//! | D11 | a segment below the oldest that is named                                 | removed: a trim's remainder  |
+//! | D12 | an empty segment behind the newest that is named                         | removed: never named         |
+//! | D13 | one with content there, next in line, and a slot is damaged              | named: by the lost slot      |
+//! | D14 | any other segment with content that is not named                         | refused                      |
+//! | D15 | files called `*.tmp`                                                     | removed: never finished      |
+//!
+//! The **scan**: what follows the end of a group.
+//!
+//! | row | found                                                                    | verdict                      |
+//! |-----|--------------------------------------------------------------------------|------------------------------|
+//! | S1  | a sound group with the right chain and epoch, right there                | it follows                   |
+//! | S2  | zeros to the end of the block, such a group at the next block            | it follows                   |
+//! | S3  | the segment has ended, such a group in the next one's second block       | it follows                   |
+//! | S4  | anything else                                                            | the chain ends               |
+//!
+//! A segment has ended behind a padding record, and where fewer than 48 bytes are left for the next group.
+//!
+//! The **end** of the chain: what is found behind it, every 8 bytes, for [`SEARCH_BYTES`], at most to the end of the
+//! newest named segment. A *witness* is a group with a sound header and sound records, in an epoch no lower than
+//! the checkpoint's highest, that attests a durable end above the end of the chain.
+//!
+//! | row | found                                                                    | verdict                      |
+//! |-----|--------------------------------------------------------------------------|------------------------------|
+//! | E1  | zeros                                                                    | the log ends                 |
+//! | E2  | other bytes, no sound group                                              | tear: cut                    |
+//! | E3  | sound groups that attest no more than the end                            | tear: cut                    |
+//! | E4  | sound groups of a lower epoch                                            | an earlier life: cut         |
+//! | E5  | a witness at or above `led_from`                                         | corruption                   |
+//! | E6  | a witness below `led_from`                                               | cut, and doubt is reported   |
+//! | E7  | an epoch record below the end is not where the history leads             | corruption                   |
+//! | E8  | the checkpoint says that the log was closed here                         | the log ends; no search      |
+//!
+//! **Cut** means: what is not zero in the searched range is zeroed, and flushed before the first append. Bytes of an
+//! earlier life further on can neither chain nor testify: their epoch is lower.
+//! **Corruption** is refused and located; with [`RecoveryOptions::repair`] the log is cut at the damage instead.
+//! What could be read above the last attested durable end is written again and flushed before it is served: being
+//! readable is not being durable, and a flush alone skips pages that the kernel believes clean.
 
-use std::fmt;
 use std::io;
 
-use crate::checkpoint::CheckpointFile;
-use crate::epoch::EpochStart;
+use self::directory::Directory;
+use self::scan::{Scan, Tip};
+use self::search::{Found, Witness};
+use self::segments::{HeaderBlock, Segments};
+use crate::checkpoint::{
+    CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, FIRST_GENERATION, Loaded, SlotError,
+};
+use crate::device::Files;
+use crate::epoch::{EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{FORMAT_VERSION, SegmentFields};
+use crate::record::{Kind, RECORD_HEADER_BYTES, Record};
+use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentFields, is_segment_length, segment_name};
+
+mod cut;
+mod directory;
+mod error;
+mod group_check;
+mod scan;
+mod search;
+mod segments;
+
+pub use self::error::{Corruption, Evidence, OpenError};
+pub use self::search::SEARCH_BYTES;
 
 /// How a log is opened.
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +141,13 @@ pub struct RecoveryReport {
     pub created: bool,
     /// The log had been closed.
     pub clean: bool,
-    /// Segments that are kept.
+    /// Segments that are named.
     pub segments: u64,
     /// The log's first byte.
     pub start: PhysicalOffset,
     /// The log's end.
     pub end: PhysicalOffset,
-    /// Bytes read and checked from the checkpoint to the end.
+    /// Bytes from where the scan began to the end.
     pub scanned_bytes: u64,
     /// Groups in them.
     pub scanned_groups: u64,
@@ -79,133 +155,372 @@ pub struct RecoveryReport {
     pub searched_bytes: u64,
     /// Bytes that could be read but were not known to be durable, and were written again.
     pub rewritten_bytes: u64,
-    /// Bytes behind the end that were not zero, and are now.
+    /// Bytes behind the end, in whole blocks, that were not zero, and are now.
     pub cut_bytes: u64,
     /// A group behind the end vouches for bytes that are missing, but a leader wrote it, not this node. What was
     /// acknowledged may be missing here: leave the in-sync set and fetch again.
     pub doubt: bool,
-    /// One of the checkpoint's slots was damaged; the other one was used.
+    /// One of the checkpoint's slots was damaged, which a power cut during a checkpoint explains.
     pub slot_damaged: bool,
     /// Files that belonged to no named segment, and were removed.
     pub removed: Vec<String>,
-    /// The corruption that was cut at the operator's request.
+    /// The corruption that was cut at the operator's request: the first that was found.
     pub repaired: Option<Corruption>,
 }
 
-/// Damage to bytes that had been durable, so that no power cut explains it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Corruption {
-    /// The file, in the data directory.
-    pub file: String,
-    /// Where in the file.
-    pub position: u64,
-    /// Where in the log.
-    pub at: PhysicalOffset,
-    /// How it shows.
-    pub evidence: Evidence,
+/// Brings the log in the data directory to a state that takes appends, or creates one. The caller holds the
+/// directory's lock.
+///
+/// # Errors
+/// When the disk refuses, when the directory is not this release's or not one log's, and when bytes that had been
+/// durable are gone. What the log held is still there.
+pub fn recover(files: &dyn Files, options: &RecoveryOptions) -> Result<Recovered, OpenError> {
+    let mut recovery = Recovery::begin(files, options)?;
+    recovery.judge_directory()?;
+    let scanned = recovery.scan()?;
+    let found = recovery.judge_end(&scanned)?;
+    let epochs = recovery.epochs(&scanned)?;
+    // Up to here everything was looked at and nothing touched.
+    recovery.remove_left_over()?;
+    recovery.write_again(&scanned)?;
+    recovery.cut(&scanned.tip, &found)?;
+    recovery.finish(&scanned.tip, epochs)
 }
 
-/// How corruption shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Evidence {
-    /// A sound group further on says that what is damaged was durable.
-    Witness {
-        /// Where that group starts.
-        witness: PhysicalOffset,
-        /// Everything below this was durable, it says.
-        attested_end: PhysicalOffset,
-    },
-    /// The checkpoint names the segment, and the file is not there.
-    SegmentMissing,
-    /// The segment's header, or the whole file, is not what was written.
-    SegmentHeader(String),
-    /// The file ends below the checkpoint's durable end.
-    SegmentShort {
-        /// The file's length.
-        file_bytes: u64,
-    },
-    /// An epoch record that the history leads to is not there.
-    EpochHistory,
-    /// Neither slot of the checkpoint is sound, or there is no checkpoint.
-    Checkpoint(String),
+/// What a scan found.
+struct Scanned {
+    from: PhysicalOffset,
+    tip: Tip,
+    starts: Vec<EpochStart>,
+    attested_end: PhysicalOffset,
+    stored_ends: Vec<PhysicalOffset>,
 }
 
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Witness { witness, attested_end } => {
-                write!(f, "the group at offset {witness} proves that everything below {attested_end} was durable")
+/// A recovery under way.
+struct Recovery<'a> {
+    files: &'a dyn Files,
+    segments: Segments<'a>,
+    directory: Directory,
+    repair: bool,
+    /// The file, unless this recovery creates it, which it does last.
+    file: Option<CheckpointFile>,
+    checkpoint: Checkpoint,
+    /// The checkpoint's word on the durable end, and on what stands in front of it, cannot be used: the scan begins
+    /// at a segment's first group and believes what that says.
+    believe: bool,
+    left_over: Vec<PhysicalOffset>,
+    report: RecoveryReport,
+}
+
+impl<'a> Recovery<'a> {
+    fn begin(files: &'a dyn Files, options: &RecoveryOptions) -> Result<Self, OpenError> {
+        let directory = Directory::read(files)?;
+        let mut report = RecoveryReport::default();
+        let mut file = None;
+        let mut believe = false;
+        let checkpoint = match CheckpointFile::load(files)? {
+            Some(Loaded { file: Ok(sound), damaged }) => {
+                refuse_other_version(damaged.iter())?;
+                report.slot_damaged = damaged.is_some();
+                *file.insert(sound).current()
             }
-            Self::SegmentMissing => f.write_str("the checkpoint names this segment, but the file is missing"),
-            Self::SegmentHeader(error) => write!(f, "the segment's header is damaged: {error}"),
-            Self::SegmentShort { file_bytes } => {
-                write!(f, "the file ends after {file_bytes} bytes, below what was durable")
+            None if directory.is_blank() => {
+                report.created = true;
+                new_log(options)?
             }
-            Self::EpochHistory => f.write_str("no epoch record stands where the history of epochs leads"),
-            Self::Checkpoint(error) => f.write_str(error),
+            lost => {
+                let evidence = match lost {
+                    Some(Loaded { file: Err(errors), .. }) => {
+                        refuse_other_version(errors.iter())?;
+                        Evidence::CheckpointDamaged
+                    }
+                    _ => Evidence::CheckpointMissing,
+                };
+                let corruption = directory::corrupt_checkpoint(evidence);
+                let rebuilt = directory::rebuild(&directory.headers).filter(|_| options.repair);
+                let rebuilt = rebuilt.ok_or_else(|| OpenError::Corrupt(corruption.clone()))?;
+                report.repaired = Some(corruption);
+                believe = true;
+                rebuilt
+            }
+        };
+        report.clean = checkpoint.clean;
+        let segments = Segments::new(files, checkpoint.segment_bytes);
+        let (repair, left_over) = (options.repair, Vec::new());
+        Ok(Self { files, segments, directory, repair, file, checkpoint, believe, left_over, report })
+    }
+
+    /// Rows D5 to D15.
+    fn judge_directory(&mut self) -> Result<(), OpenError> {
+        if self.report.created {
+            self.left_over = self.directory.headers.iter().map(|(base, _)| *base).collect();
+            return Ok(());
+        }
+        let mut gave_up = false;
+        loop {
+            let Self { directory, segments, checkpoint, report, .. } = self;
+            match directory::judge(directory, segments, checkpoint, report.slot_damaged, gave_up) {
+                Err(OpenError::Corrupt(damage)) if self.repair => {
+                    directory::exclude(&mut self.checkpoint, &damage);
+                    self.report.repaired.get_or_insert(damage);
+                    (self.believe, gave_up) = (true, true);
+                }
+                judged => {
+                    self.left_over = judged?;
+                    return Ok(());
+                }
+            }
         }
     }
-}
 
-impl fmt::Display for Corruption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, position, at, evidence } = self;
-        write!(f, "{file}, byte {position} (log offset {at}): {evidence}")
+    /// Rows S1 to S4.
+    fn scan(&mut self) -> Result<Scanned, OpenError> {
+        let Checkpoint { durable_end, oldest_segment, led_from, .. } = self.checkpoint;
+        let mut from = if self.believe {
+            // The last segment that was written to durably.
+            let last = PhysicalOffset::new(durable_end.get().saturating_sub(1)).max(oldest_segment);
+            Tip::empty(self.segments.base_of(last))
+        } else {
+            Tip::of(&self.checkpoint)
+        };
+        loop {
+            let mut scan = Scan::new(&mut self.segments, &self.checkpoint, from, self.believe);
+            scan.run(led_from)?;
+            if self.believe && scan.groups == 0 {
+                scan.tip = from;
+                if from.end > oldest_segment {
+                    from.end = PhysicalOffset::new(from.end.get() - self.checkpoint.segment_bytes);
+                    continue;
+                }
+            }
+            let Scan { tip, starts, attested_end, stored_ends, groups, .. } = scan;
+            // What the checkpoint vouches for needs no group's word.
+            let attested_end = attested_end.max(durable_end).min(tip.end);
+            self.report.scanned_groups = groups;
+            self.report.scanned_bytes = tip.end.since(from.end);
+            return Ok(Scanned { from: from.end, tip, starts, attested_end, stored_ends });
+        }
+    }
+
+    /// Rows E1 to E6, and E8.
+    fn judge_end(&mut self, scanned: &Scanned) -> Result<Found, OpenError> {
+        let end = scanned.tip.end;
+        let closed = self.checkpoint.clean && end == self.checkpoint.durable_end;
+        if self.report.created || (closed && !self.believe && !self.report.slot_damaged) {
+            return Ok(Found::default());
+        }
+        if self.believe {
+            self.give_up_behind(end);
+        }
+        let found = search::search(&mut self.segments, &self.checkpoint, end)?;
+        if let Some(Witness { at: witness, attested_end }) = found.witness {
+            let base = self.segments.base_of(end);
+            let evidence = Evidence::Witness { witness, attested_end };
+            let damage = directory::corruption(base, end.since(base), evidence);
+            if !self.repair {
+                return Err(OpenError::Corrupt(damage));
+            }
+            self.report.repaired.get_or_insert(damage);
+            self.give_up_behind(end);
+        }
+        self.report.doubt = found.doubt;
+        self.report.searched_bytes = found.searched_bytes;
+        Ok(found)
+    }
+
+    /// Gives up the segments behind the one that takes the group behind `end`.
+    fn give_up_behind(&mut self, end: PhysicalOffset) {
+        let last = self.next_segment(end).min(self.checkpoint.newest_segment);
+        let behind = self.directory.headers.iter().map(|(base, _)| *base).filter(|base| *base > last);
+        let behind = behind.filter(|base| *base <= self.checkpoint.newest_segment);
+        self.left_over.extend(behind);
+        self.checkpoint.newest_segment = last;
+    }
+
+    /// Row E7. Walks the epoch records from the newest backwards.
+    fn epochs(&mut self, scanned: &Scanned) -> Result<Vec<EpochStart>, OpenError> {
+        let mut epochs: Vec<EpochStart> = scanned.starts.iter().rev().copied().collect();
+        let mut next = match epochs.last() {
+            Some(oldest) => Some(*oldest),
+            None if scanned.tip.epoch == Epoch::ZERO => None,
+            None => {
+                let last = EpochStart { epoch: scanned.tip.epoch, start: scanned.tip.epoch_start };
+                epochs.push(last);
+                Some(last)
+            }
+        };
+        while let Some(EpochStart { epoch, start }) = next
+            && start >= self.checkpoint.oldest_segment
+        {
+            let Some(record) = self.epoch_record(start)?.filter(|record| record.epoch == epoch) else {
+                let base = self.segments.base_of(start);
+                let damage = directory::corruption(base, start.since(base), Evidence::EpochHistory);
+                if !self.repair {
+                    return Err(OpenError::Corrupt(damage));
+                }
+                self.report.repaired.get_or_insert(damage);
+                break;
+            };
+            next = record.previous;
+            epochs.extend(next);
+        }
+        epochs.reverse();
+        Ok(epochs)
+    }
+
+    fn epoch_record(&mut self, at: PhysicalOffset) -> io::Result<Option<EpochRecord>> {
+        let seed = self.checkpoint.log_id.seed();
+        let bytes = self.segments.read(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
+        let record = Record::parse(seed, at, bytes).ok().filter(|r| r.header.fields().kind == Kind::EPOCH);
+        Ok(record.and_then(|record| EpochRecord::parse(record.payload).ok()).filter(|record| record.start == at))
+    }
+
+    fn remove_left_over(&mut self) -> io::Result<()> {
+        let names = self.left_over.iter().map(|base| segment_name(*base)).chain(self.directory.unfinished.drain(..));
+        self.report.removed = names.collect();
+        for name in &self.report.removed {
+            self.files.remove(name)?;
+        }
+        self.segments.forget();
+        if self.report.removed.is_empty() { Ok(()) } else { self.sync_names() }
+    }
+
+    /// Makes durable what could be read and is not known to be.
+    fn write_again(&mut self, scanned: &Scanned) -> io::Result<()> {
+        for &to in &scanned.stored_ends {
+            let base = self.segments.base_of(to);
+            let mut from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
+            if from <= base.advance(BLOCK_BYTES) {
+                from = base;
+            }
+            if from < to {
+                self.report.rewritten_bytes += cut::write_again(&mut self.segments, from..to)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes what is behind the end. Every file that was looked into is flushed: what was zeroed by a recovery that
+    /// did not come to its end may look clean already.
+    fn cut(&mut self, tip: &Tip, found: &Found) -> io::Result<()> {
+        for remains in &found.remains {
+            self.report.cut_bytes += cut::zero(&mut self.segments, remains.clone())?;
+        }
+        let mut base = self.segments.base_of(tip.end);
+        while base <= self.checkpoint.newest_segment && base < found.searched_end {
+            self.segments.sync(base)?;
+            base = base.advance(self.checkpoint.segment_bytes);
+        }
+        Ok(())
+    }
+
+    /// Prepares the next append, and names it in a checkpoint.
+    fn finish(mut self, tip: &Tip, epochs: Vec<EpochStart>) -> Result<Recovered, OpenError> {
+        let base = self.next_segment(tip.end);
+        if self.segments.file_bytes(base)?.is_none() {
+            self.create_segment(base)?;
+        }
+        let next = match self.segments.header(base)? {
+            HeaderBlock::Sound(segment) if base < tip.end => NextGroup::Continues { segment, tail: self.tail(tip.end)? },
+            _ => NextGroup::Begins { base },
+        };
+        // A slot that was lost may have named an epoch that left bytes behind.
+        let certain = self.file.is_some() && !self.report.slot_damaged;
+        let highest_epoch = self.checkpoint.highest_epoch.max(tip.epoch);
+        if highest_epoch >= Epoch::new(EPOCH_LIMIT.get() - 2) {
+            return Err(OpenError::EpochsExhausted);
+        }
+        let epoch = if certain || self.report.created { highest_epoch.next() } else { highest_epoch.next().next() };
+        let checkpoint = Checkpoint {
+            durable_end: tip.end,
+            chain: tip.chain,
+            epoch: tip.epoch,
+            epoch_start: tip.epoch_start,
+            highest_epoch: epoch,
+            newest_segment: self.checkpoint.newest_segment.max(base),
+            stored_at: tip.stored_at,
+            clean: false,
+            ..self.checkpoint
+        };
+        let checkpoint = match self.file {
+            Some(mut file) => {
+                file.store(checkpoint)?;
+                file
+            }
+            None => CheckpointFile::create(self.files, checkpoint)?,
+        };
+        let Checkpoint { oldest_segment, newest_segment, segment_bytes, .. } = *checkpoint.current();
+        self.report.segments = newest_segment.since(oldest_segment) / segment_bytes + 1;
+        (self.report.start, self.report.end) = (oldest_segment, tip.end);
+        let Tip { end, chain, stored_at, .. } = *tip;
+        Ok(Recovered { checkpoint, epoch, epochs, end, chain, stored_at, next, report: self.report })
+    }
+
+    /// Base of the segment that takes the group behind `end`.
+    fn next_segment(&self, end: PhysicalOffset) -> PhysicalOffset {
+        let base = self.segments.base_of(end);
+        let limit = self.segments.limit_of(end);
+        if end > base && limit.since(end) < CLOSING_BYTES { limit } else { base }
+    }
+
+    /// What stands in front of `end` in its block.
+    fn tail(&mut self, end: PhysicalOffset) -> io::Result<Vec<u8>> {
+        let from = end.align_down(BLOCK_BYTES);
+        let bytes = usize::try_from(end.since(from)).unwrap_or(usize::MAX);
+        Ok(self.segments.read(from, bytes)?.to_vec())
+    }
+
+    /// Creates a segment's file, durably, at its first step: an idle log stays small, and a new one starts at once.
+    fn create_segment(&mut self, base: PhysicalOffset) -> io::Result<()> {
+        let file = self.files.create(&segment_name(base))?;
+        let bytes = FIRST_STEP_BYTES.min(self.checkpoint.segment_bytes);
+        file.write_at(0, &vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)])?;
+        file.sync()?;
+        self.segments.forget();
+        self.sync_names()
+    }
+
+    /// Makes names durable, that of the directory `log` included.
+    fn sync_names(&self) -> io::Result<()> {
+        self.files.sync_directory("log")?;
+        self.files.sync_directory("")
     }
 }
 
-/// Why a log was not opened. Nothing of it was changed that recovery would not change again.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has the directory open.
-    #[error("{directory} is in use by another process; stop that one first, or choose another directory")]
-    Locked {
-        /// The data directory.
-        directory: String,
-    },
-    /// The disk refused.
-    #[error("the data directory cannot be used: {0}")]
-    Io(#[from] io::Error),
-    /// Bytes that were durable are gone.
-    #[error(
-        "corrupt: {0}. Restore {file} from a backup or a replica; or open with repair, which keeps everything \
-         below offset {at} and gives up the rest",
-        file = .0.file, at = .0.at
-    )]
-    Corrupt(Corruption),
-    /// Written by another release.
-    #[error(
-        "{file} has format version {found}, this release reads {FORMAT_VERSION} only; \
-         use the release that wrote it, or another directory"
-    )]
-    FormatVersion {
-        /// Which file says so.
-        file: String,
-        /// As stored.
-        found: u32,
-    },
-    /// A file of another log lies among this log's.
-    #[error("{file} belongs to log {found}, the checkpoint to {expected}; move the file away")]
-    ForeignLog {
-        /// The file.
-        file: String,
-        /// As stored in it.
-        found: LogId,
-        /// As stored in the checkpoint.
-        expected: LogId,
-    },
-    /// A segment with content that no checkpoint names.
-    #[error("{file} holds data, but is not a segment that the checkpoint names; move the file away")]
-    Unexpected {
-        /// The file.
-        file: String,
-    },
-    /// The length of a new log's segments is not a multiple of the block, or too small.
-    #[error("segments of {segment_bytes} bytes: the length must be a multiple of 4096, and at least 65536")]
-    SegmentBytes {
-        /// As asked for.
-        segment_bytes: u64,
-    },
+/// So much of a segment that recovery creates exists when it returns; the rest is for the writer's housekeeping.
+const FIRST_STEP_BYTES: u64 = 1 << 20;
+
+/// Row D5, for the checkpoint.
+fn refuse_other_version<'e>(mut errors: impl Iterator<Item = &'e SlotError>) -> Result<(), OpenError> {
+    let found = errors.find_map(|error| match error {
+        SlotError::FormatVersion { found } => Some(*found),
+        _ => None,
+    });
+    found.map_or(Ok(()), |found| Err(OpenError::FormatVersion { file: CHECKPOINT_NAME.to_owned(), found }))
 }
+
+/// Row D1: the checkpoint that an empty log would have.
+fn new_log(options: &RecoveryOptions) -> Result<Checkpoint, OpenError> {
+    let segment_bytes = options.segment_bytes;
+    if !is_segment_length(segment_bytes) {
+        return Err(OpenError::SegmentBytes { segment_bytes });
+    }
+    Ok(Checkpoint {
+        generation: FIRST_GENERATION,
+        log_id: options.log_id.unwrap_or_else(|| LogId::from_bytes(rand::random())),
+        segment_bytes,
+        durable_end: PhysicalOffset::ZERO,
+        chain: Chain::START,
+        epoch: Epoch::ZERO,
+        epoch_start: PhysicalOffset::ZERO,
+        highest_epoch: Epoch::ZERO,
+        oldest_segment: PhysicalOffset::ZERO,
+        newest_segment: PhysicalOffset::ZERO,
+        led_from: PhysicalOffset::ZERO,
+        stored_at: 0,
+        clean: false,
+    })
+}
+
+#[cfg(test)]
+mod tests;

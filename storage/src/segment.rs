@@ -16,6 +16,8 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
 /// No segment is shorter, tests included.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// No segment is longer: a padding record must be able to reach to its end.
+pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
 /// What a group of one padding record takes: where fewer bytes remain, a segment ends without one.
 pub const CLOSING_BYTES: u64 = 48;
 
@@ -162,6 +164,13 @@ impl SegmentHeader {
     fn sum(&self) -> u32 {
         crc32c::crc32c(&self.as_bytes()[..SEGMENT_HEADER_BYTES - 4])
     }
+}
+
+/// Whether a log's segments may have this nominal length.
+pub const fn is_segment_length(segment_bytes: u64) -> bool {
+    segment_bytes >= SEGMENT_BYTES_MIN
+        && segment_bytes <= SEGMENT_BYTES_MAX
+        && segment_bytes.is_multiple_of(BLOCK_BYTES)
 }
 
 /// `log/` and the 20-digit offset of the segment's first byte.

@@ -6,18 +6,19 @@ use std::sync::Arc;
 use rand::{Rng, RngExt};
 
 /// The unit in which a disk tears.
-pub(super) const SECTOR_BYTES: u64 = 512;
+const SECTOR: usize = 512;
+const SECTOR_BYTES: u64 = SECTOR as u64;
 /// So many states of one sector are told apart between two flushes; a rewrite beyond them forgets the oldest.
 const VERSIONS_MAX: usize = 8;
 
 /// A sector's bytes; absent means zeros.
-type Sector = Option<Arc<[u8; SECTOR_BYTES as usize]>>;
+type Sector = Option<Arc<[u8; SECTOR]>>;
 
 /// A sparse sequence of bytes; clones share their sectors.
 #[derive(Clone, Default)]
 struct Image {
     bytes: u64,
-    sectors: Arc<BTreeMap<u64, Arc<[u8; SECTOR_BYTES as usize]>>>,
+    sectors: Arc<BTreeMap<u64, Arc<[u8; SECTOR]>>>,
 }
 
 impl Image {
@@ -42,7 +43,7 @@ impl Image {
             let keep = usize::try_from(bytes.saturating_sub(index * SECTOR_BYTES)).unwrap_or(usize::MAX);
             let mut sector = self.sector(index).filter(|_| keep > 0);
             if let Some(sector) = &mut sector {
-                Arc::make_mut(sector)[keep.min(SECTOR_BYTES as usize)..].fill(0);
+                Arc::make_mut(sector)[keep.min(SECTOR)..].fill(0);
             }
             self.set_sector(index, sector);
         }
@@ -93,7 +94,7 @@ impl Contents {
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
         for_each_sector(at, bytes.len(), |index, within, range| {
             let part = &bytes[range];
-            let mut sector = self.current.sector(index).unwrap_or_else(|| Arc::new([0; SECTOR_BYTES as usize]));
+            let mut sector = self.current.sector(index).unwrap_or_else(|| Arc::new([0; SECTOR]));
             Arc::make_mut(&mut sector)[within..within + part.len()].copy_from_slice(part);
             self.current.set_sector(index, Some(Arc::clone(&sector)));
             self.remember(index, Some(sector));
@@ -152,7 +153,7 @@ impl Contents {
     pub(super) fn flip_bit(&mut self, at: u64, bit: u8) {
         for image in [&mut self.current, &mut self.durable] {
             if at < image.bytes {
-                let mut sector = image.sector(at / SECTOR_BYTES).unwrap_or_else(|| Arc::new([0; 512]));
+                let mut sector = image.sector(at / SECTOR_BYTES).unwrap_or_else(|| Arc::new([0; SECTOR]));
                 let within = usize::try_from(at % SECTOR_BYTES).unwrap_or_default();
                 Arc::make_mut(&mut sector)[within] ^= 1 << (bit % 8);
                 image.set_sector(at / SECTOR_BYTES, Some(sector));
@@ -170,7 +171,7 @@ impl Contents {
             let version = if rng.random_bool(0.75) { versions.len() - 1 } else { rng.random_range(..versions.len()) };
             let mut sector = versions[version].clone();
             if rng.random_bool(odds.destroyed) {
-                let mut noise = [0; SECTOR_BYTES as usize];
+                let mut noise = [0; SECTOR];
                 rng.fill(&mut noise[..]);
                 sector = Some(Arc::new(noise));
             }
@@ -204,7 +205,7 @@ fn for_each_sector(at: u64, bytes: usize, mut each: impl FnMut(u64, usize, std::
     while done < bytes {
         let position = at + done as u64;
         let within = usize::try_from(position % SECTOR_BYTES).unwrap_or_default();
-        let part = (SECTOR_BYTES as usize - within).min(bytes - done);
+        let part = (SECTOR - within).min(bytes - done);
         each(position / SECTOR_BYTES, within, done..done + part);
         done += part;
     }

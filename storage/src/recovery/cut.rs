@@ -1,0 +1,41 @@
+//! Writing during recovery: zeros over remains, and the same bytes once more.
+
+use std::io;
+use std::ops::Range;
+
+use super::segments::Segments;
+use crate::offset::PhysicalOffset;
+
+/// Written at once.
+const CHUNK_BYTES: u64 = 256 << 10;
+
+/// Zeroes `range`, which lies in one segment, and returns its length. Not flushed.
+pub(super) fn zero(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) -> io::Result<u64> {
+    for (at, bytes) in chunks(&range) {
+        segments.write(at, &vec![0; bytes])?;
+    }
+    Ok(range.end.since(range.start))
+}
+
+/// Writes what stands in `range`, which lies in one segment, and flushes it. Returns its length.
+///
+/// A flush alone would not do: it skips pages that the kernel believes clean.
+pub(super) fn write_again(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) -> io::Result<u64> {
+    for (at, bytes) in chunks(&range) {
+        let same = segments.read(at, bytes)?.to_vec();
+        segments.write(at, &same)?;
+    }
+    segments.sync(range.start)?;
+    Ok(range.end.since(range.start))
+}
+
+fn chunks(range: &Range<PhysicalOffset>) -> impl Iterator<Item = (PhysicalOffset, usize)> + use<> {
+    let end = range.end;
+    let mut at = range.start;
+    std::iter::from_fn(move || {
+        let bytes = end.since(at).min(CHUNK_BYTES);
+        let chunk = (at, usize::try_from(bytes).ok()?);
+        at = at.advance(bytes);
+        (bytes > 0).then_some(chunk)
+    })
+}

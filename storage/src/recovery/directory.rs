@@ -1,0 +1,184 @@
+//! Which files there are, which there should be, and which are left over.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::error::{Corruption, Evidence, OpenError};
+use super::segments::{HeaderBlock, Segments, header_block};
+use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint, FIRST_GENERATION};
+use crate::device::Files;
+use crate::group::Chain;
+use crate::log_id::LogId;
+use crate::offset::{Epoch, PhysicalOffset};
+use crate::segment::{BLOCK_BYTES, SegmentError, SegmentFields, segment_base, segment_name};
+
+/// The files that are there.
+pub(super) struct Directory {
+    /// Bases of the segments, lowest first, and what stands in their first blocks.
+    pub(super) headers: Vec<(PhysicalOffset, HeaderBlock)>,
+    /// Files under preparation when the last process ended.
+    pub(super) unfinished: Vec<String>,
+}
+
+impl Directory {
+    pub(super) fn read(files: &dyn Files) -> io::Result<Self> {
+        let names = files.list("log")?;
+        let bases: BTreeSet<PhysicalOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
+        let header = |base: PhysicalOffset| {
+            let mut block = [0; BLOCK_BYTES as usize];
+            let read = files.open(&segment_name(base))?.read_at(0, &mut block)?;
+            Ok((base, header_block(&block[..read])))
+        };
+        let headers = bases.into_iter().map(header).collect::<io::Result<_>>()?;
+        let unfinished = names.iter().filter(|name| name.ends_with(".tmp")).map(|name| format!("log/{name}"));
+        let mut unfinished: Vec<String> = unfinished.collect();
+        if files.list("")?.iter().any(|name| name == CHECKPOINT_NEW_NAME) {
+            unfinished.push(CHECKPOINT_NEW_NAME.to_owned());
+        }
+        Ok(Self { headers, unfinished })
+    }
+
+    /// Whether no segment was ever written to.
+    pub(super) fn is_blank(&self) -> bool {
+        self.headers.iter().all(|(_, header)| *header == HeaderBlock::Blank)
+    }
+}
+
+/// Compares the files with what `checkpoint` names. Returns the segments that are left over.
+///
+/// Where a slot is damaged it may have named more: segments with content behind the newest count as named, and
+/// the checkpoint is changed to say so. With `gave_up`, what lies behind the newest is left over.
+pub(super) fn judge(
+    directory: &Directory,
+    segments: &mut Segments<'_>,
+    checkpoint: &mut Checkpoint,
+    slot_damaged: bool,
+    gave_up: bool,
+) -> Result<Vec<PhysicalOffset>, OpenError> {
+    let segment_bytes = checkpoint.segment_bytes;
+    let mut left_over = Vec::new();
+    for (base, header) in &directory.headers {
+        refuse_strangers(*base, header, checkpoint.log_id)?;
+        let behind = *base > checkpoint.newest_segment;
+        if base.get() % segment_bytes != 0 {
+            return Err(OpenError::Unexpected { file: segment_name(*base) });
+        } else if *base < checkpoint.oldest_segment || (behind && (gave_up || *header == HeaderBlock::Blank)) {
+            left_over.push(*base);
+        } else if behind && slot_damaged && *base == checkpoint.newest_segment.advance(segment_bytes) {
+            checkpoint.newest_segment = *base;
+        } else if behind {
+            return Err(OpenError::Unexpected { file: segment_name(*base) });
+        }
+    }
+    let mut named = directory.headers.iter().filter(|(base, _)| *base >= checkpoint.oldest_segment);
+    let mut expected = checkpoint.oldest_segment;
+    while expected <= checkpoint.newest_segment {
+        match named.next() {
+            Some((base, header)) if *base == expected => {
+                if expected < checkpoint.durable_end {
+                    check_header(*base, header, segment_bytes).map_err(|evidence| corrupt(*base, 0, evidence))?;
+                }
+            }
+            _ => return Err(corrupt(expected, 0, Evidence::SegmentMissing)),
+        }
+        expected = expected.advance(segment_bytes);
+    }
+    let end = checkpoint.durable_end;
+    let (base, file_bytes) = (segments.base_of(end), segments.file_bytes(end)?.unwrap_or(0));
+    if end.since(base) > file_bytes {
+        return Err(corrupt(base, file_bytes, Evidence::SegmentShort { file_bytes }));
+    }
+    Ok(left_over)
+}
+
+/// Checks the header of a segment that has been written to durably.
+fn check_header(base: PhysicalOffset, header: &HeaderBlock, segment_bytes: u64) -> Result<(), Evidence> {
+    match header {
+        HeaderBlock::Sound(fields) if fields.base == base && fields.segment_bytes == segment_bytes => Ok(()),
+        HeaderBlock::Sound(SegmentFields { base: claims, segment_bytes, .. }) => {
+            Err(Evidence::SegmentMisplaced { claims: *claims, segment_bytes: *segment_bytes })
+        }
+        HeaderBlock::Blank => Err(Evidence::SegmentHeader(SegmentError::Magic)),
+        HeaderBlock::Damaged(error) => Err(Evidence::SegmentHeader(*error)),
+    }
+}
+
+/// What another log or another release wrote is not damage, and nothing to be repaired.
+fn refuse_strangers(base: PhysicalOffset, header: &HeaderBlock, expected: LogId) -> Result<(), OpenError> {
+    let file = || segment_name(base);
+    match header {
+        HeaderBlock::Damaged(SegmentError::FormatVersion { found }) => {
+            Err(OpenError::FormatVersion { file: file(), found: *found })
+        }
+        HeaderBlock::Sound(fields) if fields.log_id != expected => {
+            Err(OpenError::ForeignLog { file: file(), found: fields.log_id, expected })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// For repair: what is left of the range that `checkpoint` names without the damage that was found.
+pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
+    let segment_bytes = checkpoint.segment_bytes;
+    let base = damage.at.align_down(segment_bytes);
+    if matches!(damage.evidence, Evidence::SegmentShort { .. }) {
+        // What the file still has is scanned.
+        checkpoint.newest_segment = base;
+        checkpoint.durable_end = damage.at;
+    } else if base > checkpoint.oldest_segment {
+        checkpoint.newest_segment = PhysicalOffset::new(base.get() - segment_bytes);
+        checkpoint.durable_end = checkpoint.durable_end.min(base);
+    } else if base < checkpoint.newest_segment {
+        // Nothing is below; what is above is kept, as after a trim.
+        checkpoint.oldest_segment = base.advance(segment_bytes);
+        checkpoint.durable_end = checkpoint.durable_end.max(checkpoint.oldest_segment);
+    } else {
+        checkpoint.durable_end = base;
+    }
+}
+
+/// For repair: the checkpoint that the segments' own headers suggest. `None` when no header is sound.
+pub(super) fn rebuild(headers: &[(PhysicalOffset, HeaderBlock)]) -> Option<Checkpoint> {
+    let sound = |(base, header): &(PhysicalOffset, HeaderBlock)| match header {
+        HeaderBlock::Sound(fields) if check_header(*base, header, fields.segment_bytes).is_ok() => Some(*fields),
+        _ => None,
+    };
+    let first = headers.iter().find_map(sound)?;
+    let mut newest_segment = first.base;
+    for (base, _) in headers {
+        if *base == newest_segment.advance(first.segment_bytes) {
+            newest_segment = *base;
+        }
+    }
+    let rebuilt = Checkpoint {
+        generation: FIRST_GENERATION,
+        log_id: first.log_id,
+        segment_bytes: first.segment_bytes,
+        durable_end: first.base,
+        chain: Chain::START,
+        epoch: Epoch::ZERO,
+        epoch_start: PhysicalOffset::ZERO,
+        highest_epoch: headers.iter().filter_map(sound).map(|fields| fields.epoch).max()?,
+        oldest_segment: first.base,
+        newest_segment,
+        led_from: PhysicalOffset::ZERO,
+        stored_at: 0,
+        clean: false,
+    };
+    // The headers' lengths and offsets are nobody's word but their own.
+    rebuilt.is_consistent().then_some(rebuilt)
+}
+
+/// Damage at `position` of the segment at `base`.
+pub(super) fn corruption(base: PhysicalOffset, position: u64, evidence: Evidence) -> Corruption {
+    Corruption { file: segment_name(base), position, at: base.advance(position), evidence }
+}
+
+fn corrupt(base: PhysicalOffset, position: u64, evidence: Evidence) -> OpenError {
+    OpenError::Corrupt(corruption(base, position, evidence))
+}
+
+/// Damage to the checkpoint file itself.
+pub(super) fn corrupt_checkpoint(evidence: Evidence) -> Corruption {
+    Corruption { file: CHECKPOINT_NAME.to_owned(), position: 0, at: PhysicalOffset::ZERO, evidence }
+}
