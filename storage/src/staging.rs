@@ -60,7 +60,7 @@ const PAD_FROM_BYTES: u64 = 64 << 10;
 /// A chunk holds a group of the greatest length, wherever in a block it starts, with a segment's header.
 pub(crate) const CHUNK_BYTES: usize = GROUP_BYTES_MAX as usize + (64 << 10);
 /// Larger units are copied after the append lock is free again.
-const COPIED_UNDER_LOCK_BYTES_MAX: usize = 4096;
+const COPIED_UNDER_LOCK_BYTES_MAX: usize = if cfg!(loom) { 64 } else { 4096 };
 /// What a padding group takes, and a padding record in a group that is open anyway.
 const PADDING_GROUP_BYTES: u64 = (GROUP_HEADER_BYTES + RECORD_HEADER_BYTES) as u64;
 /// Far below what `stored_at_delta` can hold.
@@ -131,6 +131,7 @@ struct Open {
 pub(crate) struct Closed {
     group: Open,
     segment_base: PhysicalOffset,
+    segment_created_at: u64,
     /// Where the group before stopped, or the chunk begins.
     frozen_from: PhysicalOffset,
     records_end: PhysicalOffset,
@@ -144,6 +145,8 @@ pub(crate) struct Closed {
 pub(crate) struct Sealed {
     /// Of the segment it belongs to.
     pub(crate) segment_base: PhysicalOffset,
+    /// What its records' store times count from.
+    pub(crate) segment_created_at: u64,
     pub(crate) start: PhysicalOffset,
     /// Behind the last byte that is stored.
     pub(crate) stored_end: PhysicalOffset,
@@ -435,6 +438,7 @@ impl Staging {
         self.closed.push_back(Closed {
             group,
             segment_base: self.segment.base,
+            segment_created_at: self.segment.created_at,
             frozen_from,
             records_end,
             logical_end: records_end,
@@ -507,6 +511,7 @@ impl Closed {
         let chunk = unsafe { self.source.freeze(self.frozen_from, mark) };
         Sealed {
             segment_base: self.segment_base,
+            segment_created_at: self.segment_created_at,
             start,
             stored_end: self.records_end,
             end: self.logical_end,
@@ -550,3 +555,6 @@ enum Pads {
     ByPolicy,
     Always,
 }
+
+#[cfg(all(test, loom))]
+mod loom_model;

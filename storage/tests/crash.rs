@@ -1,0 +1,116 @@
+//! The power is cut at every single operation of a small workload with rolls; and the checker itself is checked, on
+//! a disk that lies and on a promise that is too early.
+
+mod support;
+
+use std::time::Duration;
+
+use skylark_storage::device::simulated::Disk;
+use skylark_storage::{Options, Step, TailPolicy, Visibility};
+
+use support::{Acknowledge, Violation, World, options};
+
+/// Appends through several segments, with steps between, and a housekeeper that works now and then.
+fn work(world: &mut World) -> Result<(), Violation> {
+    for round in 0..24_usize {
+        for unit in 0..=round % 3 {
+            if world.append(&vec![40 + 700 * (round % 7); 1 + unit]).is_err() {
+                return Ok(());
+            }
+        }
+        if round % 8 == 5 && world.append(&[30_000]).is_err() {
+            return Ok(());
+        }
+        if world.step_writer()? == Step::Stopped {
+            return Ok(());
+        }
+        world.clock.advance(Duration::from_millis(150));
+        world.step_housekeeper();
+    }
+    world.settle()
+}
+
+/// Runs the workload on a disk whose power goes off at the `nth` operation, then restarts until it runs once more.
+fn run_with_cut(seed: u64, nth: u64, options: &Options, prepare: fn(&Disk), ack: Acknowledge) -> Result<(), Violation> {
+    let disk = Disk::new(seed);
+    disk.power_off_at(nth);
+    let mut world = match World::try_new(disk.clone(), options.clone()) {
+        Ok(world) => world,
+        // Cut while the log was created: nothing was promised, and the next opening must do.
+        Err(_) => World::try_new(disk.crash(), options.clone()).map_err(|error| error.to_string())?,
+    };
+    world.acknowledge = ack;
+    prepare(&world.disk);
+    work(&mut world)?;
+    // Cut again during the recovery from the first cut.
+    let after = world.disk.crash();
+    let again = after.clone();
+    again.power_off_at(1 + nth % 7);
+    drop(support::open(&again, &world.clock, options));
+    world.reopen(again.crash())?;
+    work(&mut world)?;
+    world.crash()
+}
+
+fn operations(options: &Options) -> u64 {
+    let disk = Disk::new(0);
+    let mut world = World::new(disk.clone(), options.clone());
+    work(&mut world).expect("nothing goes wrong on a sound disk");
+    assert!(world.frontiers().durable_end.get() > 3 * support::SEGMENT_BYTES, "the workload rolls");
+    disk.operations()
+}
+
+fn cut_everywhere(options: &Options) {
+    for nth in 1..=operations(options) {
+        for seed in 0..4 {
+            let outcome = run_with_cut(seed, nth, options, |_| (), Acknowledge::Durable);
+            assert_eq!(outcome, Ok(()), "seed {seed}, cut at operation {nth}");
+        }
+    }
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_wherever_the_power_is_cut() {
+    cut_everywhere(&options());
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_every_group_pads() {
+    cut_everywhere(&Options { tail: TailPolicy::Pad, ..options() });
+}
+
+#[test]
+fn nothing_durable_is_lost_when_flushes_come_late() {
+    cut_everywhere(&Options { visibility: Visibility::Written, ..options() });
+}
+
+/// The first loss that the same checker finds when something is broken on purpose.
+fn first_loss(prepare: fn(&Disk), acknowledge: Acknowledge) -> Option<Violation> {
+    let operations = operations(&options());
+    // A broken disk breaks more than one thing; the loss is what must not go unnoticed.
+    (1..=operations)
+        .filter_map(|nth| run_with_cut(nth, nth, &options(), prepare, acknowledge).err())
+        .find(|violation| violation.starts_with("acknowledged"))
+}
+
+#[test]
+fn a_disk_whose_flushes_do_nothing_is_noticed() {
+    assert!(first_loss(|disk| disk.set_flushes_lie(true), Acknowledge::Durable).is_some());
+}
+
+#[test]
+fn acknowledging_what_was_only_appended_is_noticed() {
+    assert!(first_loss(|_| (), Acknowledge::Appended).is_some());
+}
+
+#[test]
+fn what_was_written_survives_the_end_of_the_process() {
+    let mut world = World::new(Disk::new(3), Options { visibility: Visibility::Written, ..options() });
+    world.acknowledge = Acknowledge::Written;
+    for _ in 0..40 {
+        world.append(&[900, 10]).expect("the log takes appends");
+        world.step_writer().expect("nothing goes wrong");
+    }
+    assert!(world.frontiers().durable_end < world.frontiers().written_end);
+    world.kill().expect("a killed process loses nothing that it wrote");
+}
