@@ -245,6 +245,11 @@ impl Index {
         }
     }
 
+    /// When the oldest message was stored, in milliseconds since 1970.
+    pub fn earliest(&self) -> Option<u64> {
+        self.segments.iter().find(|segment| segment.len() > 0).map(|segment| segment.stored_at(0))
+    }
+
     /// How many messages of all queues there are, hidden ones included.
     pub fn entry_count(&self) -> usize {
         self.segments.iter().map(ActiveSegment::len).sum()

@@ -41,8 +41,19 @@ pub trait Files: Send + Sync {
     fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>>;
     /// A device that takes the log's writes; called once per opening of a log.
     fn device(&self) -> Box<dyn Device>;
+    /// How much room the file system has.
+    fn space(&self) -> io::Result<Space>;
     /// Where the directory is, for messages to a person.
     fn describe(&self) -> String;
+}
+
+/// Room of a file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What can still be written.
+    pub available_bytes: u64,
 }
 
 /// One open description of a file, read and written by position.

@@ -59,6 +59,17 @@ impl Frontier {
         Self { shared: Arc::new(shared) }
     }
 
+    /// A frontier of one's own, for whoever follows the log and has others wait for it, such as a fold.
+    pub fn starting_at(end: PhysicalOffset) -> Self {
+        Self::new(end, None)
+    }
+
+    /// Moves the end and wakes everybody it has reached. One caller at a time, and never back.
+    pub fn publish(&self, end: PhysicalOffset) {
+        self.advance(end);
+        self.wake();
+    }
+
     /// Where the frontier stands.
     pub fn get(&self) -> PhysicalOffset {
         // Acquire: whoever sees this offset also sees the bytes below it.
@@ -156,7 +167,7 @@ impl Frontier {
     }
 
     /// Fails everybody who waits, now and later, for what the frontier has not reached.
-    pub(crate) fn stop(&self, reason: &Stopped) {
+    pub fn stop(&self, reason: &Stopped) {
         let table = {
             let mut waiters = self.shared.waiters.lock();
             waiters.stopped.get_or_insert_with(|| reason.clone());

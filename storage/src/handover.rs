@@ -19,6 +19,8 @@ pub struct Group {
     pub start: PhysicalOffset,
     /// Where it ends; when it seals its segment, the next segment's base.
     pub end: PhysicalOffset,
+    /// When its segment was created, in milliseconds since 1970: what its records' `stored_at_delta` counts from.
+    pub created_at: u64,
     /// Of its records.
     pub epoch: Epoch,
     /// What the group behind it carries: names this group and everything before.
@@ -41,10 +43,11 @@ impl Group {
 
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { start, end, epoch, chain, bytes } = self;
+        let Self { start, end, created_at, epoch, chain, bytes } = self;
         f.debug_struct("Group")
             .field("start", start)
             .field("end", end)
+            .field("created_at", created_at)
             .field("epoch", epoch)
             .field("chain", chain)
             .field("bytes", &bytes.len())

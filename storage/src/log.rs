@@ -324,6 +324,11 @@ impl<T: Send + 'static> CommitLog<T> {
         self.shared.segment_bytes
     }
 
+    /// The first byte of the segment that holds `at`.
+    pub fn segment_base(&self, at: PhysicalOffset) -> PhysicalOffset {
+        at.align_down(self.shared.segment_bytes)
+    }
+
     /// What a unit may take at most, with the 32-byte headers and the filling of its records.
     pub fn unit_bytes_max(&self) -> u64 {
         self.shared.unit_bytes_max

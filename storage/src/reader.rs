@@ -11,7 +11,7 @@ use crate::group::{Chain, GroupError};
 use crate::log::shared::Shared;
 use crate::offset::PhysicalOffset;
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError, RecordFields, RecordHeader};
-use crate::segment::segment_name;
+use crate::segment::{SegmentError, segment_name};
 use crate::sync::Mutex;
 
 pub use scan::Scan;
@@ -69,6 +69,14 @@ pub enum ReadError {
         at: PhysicalOffset,
         /// How it shows.
         error: RecordError,
+    },
+    /// The segment that holds it does not begin with a segment's header.
+    #[error("no segment begins at offset {at}: {error}")]
+    NotASegment {
+        /// Where it was expected.
+        at: PhysicalOffset,
+        /// How it shows.
+        error: SegmentError,
     },
     /// No group starts there.
     #[error("no group starts at offset {at}: {error}")]

@@ -9,7 +9,9 @@ use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 
 /// Unit of writes to a segment, and the length of its header block, which lies inside the offset space.
-pub const BLOCK_BYTES: u64 = 4096;
+pub const BLOCK_BYTES: u64 = BLOCK as u64;
+/// The same, as the length of a buffer.
+pub(crate) const BLOCK: usize = 4096;
 /// Raised by every change of any format of the log; other versions are refused by name.
 pub const FORMAT_VERSION: u32 = 1;
 /// A segment holds at least four groups of the greatest length, save in tests of rolling.

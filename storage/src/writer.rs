@@ -152,6 +152,7 @@ impl Press {
         self.shared.handover.push(Group {
             start: group.start,
             end: group.end,
+            created_at: group.segment_created_at,
             epoch: self.shared.epoch,
             chain: group.chain,
             bytes: group.bytes(),

@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes};
 use rustix::fs::FlockOperation;
 use smallvec::SmallVec;
 
-use super::{Device, File, Files, Operation, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket};
 
 /// A data directory of the real file system.
 #[derive(Clone, Debug)]
@@ -99,6 +99,12 @@ impl Files for Directory {
 
     fn device(&self) -> Box<dyn Device> {
         Box::new(BufferedDevice { directory: self.clone(), segment: None, done: VecDeque::new(), tickets: 0 })
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let found = rustix::fs::statvfs(&self.root).map_err(io::Error::from).map_err(about(&self.root, "measure"))?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
     }
 
     fn describe(&self) -> String {

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use self::state::{NodeId, State};
-use super::{Device, File, Files, Operation, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket};
 
 mod contents;
 mod state;
@@ -171,10 +171,18 @@ impl Files for Disk {
         Box::new(SimulatedDevice { disk: self.clone(), attached: None, under_way: Vec::new(), tickets: 0 })
     }
 
+    fn space(&self) -> io::Result<Space> {
+        let left = self.state.lock().faults.space_left.unwrap_or(TOTAL_BYTES);
+        Ok(Space { total_bytes: TOTAL_BYTES, available_bytes: left.min(TOTAL_BYTES) })
+    }
+
     fn describe(&self) -> String {
         "a simulated disk".to_owned()
     }
 }
+
+/// What the disk says its size is; nothing is kept of bytes that were not written.
+const TOTAL_BYTES: u64 = 1 << 40;
 
 /// Held until it drops.
 struct Lock {

@@ -7,7 +7,7 @@ use crate::handover::Group;
 use crate::log::shared::Shared;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError};
-use crate::segment::BLOCK_BYTES;
+use crate::segment::{BLOCK_BYTES, SegmentHeader};
 
 use super::ReadError;
 
@@ -19,6 +19,8 @@ pub struct Scan<'a> {
     at: PhysicalOffset,
     /// What the group at `at` must carry, once one has been read.
     chain: Option<Chain>,
+    /// Base and creation time of the segment that was read last.
+    segment: Option<(PhysicalOffset, u64)>,
     /// Bytes read ahead, and where they begin.
     window: (PhysicalOffset, Bytes),
     has_failed: bool,
@@ -29,7 +31,7 @@ const WINDOW_BYTES: u64 = 1 << 20;
 
 impl<'a> Scan<'a> {
     pub(crate) fn new(shared: &'a Shared, from: PhysicalOffset) -> Self {
-        Self { shared, at: from, chain: None, window: (from, Bytes::new()), has_failed: false }
+        Self { shared, at: from, chain: None, segment: None, window: (from, Bytes::new()), has_failed: false }
     }
 
     /// Where the next group is looked for.
@@ -95,7 +97,21 @@ impl<'a> Scan<'a> {
                 }
             }
         }
-        Ok(Group { start, end, epoch, chain: chain.finish(&header), bytes })
+        let created_at = self.created_at(start)?;
+        Ok(Group { start, end, created_at, epoch, chain: chain.finish(&header), bytes })
+    }
+
+    /// When the segment that holds `at` was created.
+    fn created_at(&mut self, at: PhysicalOffset) -> Result<u64, ReadError> {
+        let base = at.align_down(self.shared.segment_bytes);
+        if let Some((_, created_at)) = self.segment.filter(|(known, _)| *known == base) {
+            return Ok(created_at);
+        }
+        let block = self.shared.read_file(base, BLOCK_BYTES)?;
+        let header = SegmentHeader::parse(&block).map_err(|error| ReadError::NotASegment { at: base, error })?;
+        let created_at = header.fields().created_at;
+        self.segment = Some((base, created_at));
+        Ok(created_at)
     }
 
     /// `bytes` from `at` on, which are all there if a group begins at or before `at`.

@@ -10,7 +10,7 @@ use crate::device::Files;
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK_BYTES, SegmentError, SegmentFields, segment_base, segment_name};
+use crate::segment::{BLOCK, SegmentError, SegmentFields, segment_base, segment_name};
 
 /// The files that are there.
 pub(super) struct Directory {
@@ -25,7 +25,7 @@ impl Directory {
         let names = files.list("log")?;
         let bases: BTreeSet<PhysicalOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
         let header = |base: PhysicalOffset| {
-            let mut block = [0; BLOCK_BYTES as usize];
+            let mut block = [0; BLOCK];
             let read = files.open(&segment_name(base))?.read_at(0, &mut block)?;
             Ok((base, header_block(&block[..read])))
         };

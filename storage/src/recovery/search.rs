@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES};
 use crate::offset::PhysicalOffset;
 use crate::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES};
-use crate::segment::BLOCK_BYTES;
+use crate::segment::{BLOCK, BLOCK_BYTES};
 
 /// How far behind the end witnesses are looked for, and remains are removed.
 pub const SEARCH_BYTES: u64 = 64 << 20;
@@ -48,7 +48,7 @@ pub(super) fn search(
     let mut at = end;
     while at < last {
         let block_end = at.advance(1).align_up(BLOCK_BYTES).min(last);
-        let mut block = [0; BLOCK_BYTES as usize];
+        let mut block = [0; BLOCK];
         let read = segments.read(at, block_length(at, block_end))?;
         let bytes = read.len();
         block[..bytes].copy_from_slice(read);

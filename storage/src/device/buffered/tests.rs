@@ -101,3 +101,10 @@ fn a_failed_write_is_handed_over_as_the_outcome() {
     let (_, outcome) = device.complete().unwrap();
     assert!(outcome.unwrap_err().to_string().contains("cannot write"));
 }
+
+#[test]
+fn a_directory_knows_its_room() {
+    let (_temporary, directory) = directory();
+    let Space { total_bytes, available_bytes } = directory.space().unwrap();
+    assert!(total_bytes > 0 && available_bytes <= total_bytes);
+}

@@ -78,6 +78,10 @@ impl Contents {
         self.current.bytes
     }
 
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.current.sectors.len() as u64 * SECTOR_BYTES
+    }
+
     pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> usize {
         let bytes = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
         let buffer = &mut buffer[..bytes];

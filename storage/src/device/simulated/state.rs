@@ -7,6 +7,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::contents::{Contents, Odds};
+use crate::device::Space;
 
 /// Names a file whatever its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +75,9 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) tears_destroy: bool,
 }
+
+/// How large a disk without a limit says it is: 1 TiB.
+const UNLIMITED_BYTES: u64 = 1 << 40;
 
 /// Whether an operation is the one that the power fails in.
 #[derive(PartialEq)]
@@ -151,6 +155,13 @@ impl State {
         };
         let names: BTreeSet<String> = self.names.keys().filter_map(below).collect();
         Ok(names.into_iter().collect())
+    }
+
+    /// What is taken is counted in sectors that were written.
+    pub(super) fn space(&self) -> Space {
+        let taken = self.nodes.values().map(|node| node.contents.taken_bytes()).sum::<u64>();
+        let available_bytes = self.faults.space_left.unwrap_or(UNLIMITED_BYTES.saturating_sub(taken));
+        Space { total_bytes: taken + available_bytes, available_bytes }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {

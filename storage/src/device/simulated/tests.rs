@@ -187,6 +187,7 @@ fn a_full_disk_takes_what_it_has_room_for_already() {
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
     file.write_at(0, &[4; 1536]).unwrap();
     assert_eq!(file.len().unwrap(), 1600);
+    assert_eq!(disk.space().unwrap(), Space { total_bytes: 2048, available_bytes: 0 });
 }
 
 #[test]

@@ -1,0 +1,344 @@
+//! The broker's shared state, and how it comes to be.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use skylark_index::{Index, QueueId};
+use skylark_protocol::code::ResponseCode;
+use skylark_protocol::message::UniqueKeys;
+use skylark_protocol::message::properties;
+use skylark_storage::clock::Clock;
+use skylark_storage::device::Files;
+use skylark_storage::{
+    AppendError, CommitLog, Frontier, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options, PhysicalOffset,
+    ReadError, RecoveryReport, Writer,
+};
+use tracing::info;
+
+use crate::config::{Config, Identity, Policy};
+use crate::context::Refusal;
+use crate::dispatch::{ApplyError, Dispatcher};
+use crate::folds::groups::GroupPut;
+use crate::folds::payload::Payload;
+use crate::folds::topics::{TopicConfig, TopicPut};
+use crate::folds::{Groups, Offsets, OffsetsOverlay, Topics};
+use crate::locks::QueueLocks;
+use crate::membership::{ConnectionId, Membership};
+use crate::parking::Parking;
+use crate::rates::Rates;
+use crate::readers::Readers;
+use crate::stamp::Tentative;
+use crate::system::{self, SystemTopics};
+
+/// Consumer offsets that changed are appended together this often.
+pub const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// Parked pulls, silent members and expired locks are looked at this often.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// What every session, the dispatcher and the housekeeping share.
+///
+/// Each part has one writer, named beside it, or a lock of its own. Where two locks are needed they are taken in the
+/// order of the fields.
+pub struct Broker {
+    /// Who this broker is.
+    pub identity: Identity,
+    /// What it does unasked.
+    pub policy: Policy,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Topics and groups: written by the dispatcher.
+    pub catalog: RwLock<Catalog>,
+    /// Consume queues: written by the dispatcher.
+    pub index: RwLock<Index>,
+    /// Consumer offsets: commits are written by sessions, the fold beneath by the dispatcher.
+    pub offsets: Mutex<ConsumerOffsets>,
+    /// The log; its append lock owns the next queue offsets.
+    pub log: CommitLog<Tentative>,
+    /// Everything before it was applied by the dispatcher, which publishes it.
+    pub applied: Frontier,
+    /// The end of the last group that changed a topic: published by the dispatcher.
+    pub topics_changed: Frontier,
+    /// Topics put before it have been told to the nameservers: published by the registrar.
+    pub registered: Frontier,
+    /// Who is connected.
+    pub membership: Membership,
+    /// Who may consume in order.
+    pub locks: QueueLocks,
+    /// Pulls that wait.
+    pub parking: Parking,
+    /// Reads that left memory.
+    pub readers: Readers,
+    /// What is counted.
+    pub rates: Rates,
+    /// The system's own topics.
+    pub system_topics: SystemTopics,
+    /// Properties that every single message gets.
+    pub added_properties: Box<[u8]>,
+    /// Names for messages whose client gave none.
+    pub unique_keys: UniqueKeys,
+    files: Arc<dyn Files>,
+    connections: AtomicU64,
+    picks: AtomicU32,
+}
+
+/// Where groups go on: what the log says, and in front of it what it has not been told yet.
+#[derive(Debug, Default)]
+pub struct ConsumerOffsets {
+    /// The fold.
+    pub folded: Offsets,
+    /// Commits on their way into the log.
+    pub overlay: OffsetsOverlay,
+}
+
+impl ConsumerOffsets {
+    /// Where a group goes on in a queue, by its latest commit.
+    pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
+        self.overlay.get(&self.folded, group, topic, queue)
+    }
+
+    /// A group goes on at `offset`.
+    pub fn commit(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
+        self.overlay.commit(&self.folded, group, topic, queue, offset);
+    }
+}
+
+/// Topics and groups, with what is derived from a topic's queues.
+#[derive(Default)]
+pub struct Catalog {
+    /// The fold of topics.
+    pub topics: Topics,
+    /// The fold of groups.
+    pub groups: Groups,
+    queues: HashMap<Box<str>, Box<[QueueId]>>,
+}
+
+impl Catalog {
+    /// The queues of a topic, by number.
+    pub fn queues(&self, topic: &str) -> Option<&[QueueId]> {
+        self.queues.get(topic).map(|queues| &**queues)
+    }
+
+    /// A topic's configuration and queues.
+    pub fn topic(&self, topic: &str) -> Option<(&TopicConfig, &[QueueId])> {
+        Some((self.topics.get(topic)?, self.queues(topic)?))
+    }
+
+    /// Derives the queues of a topic anew, after its configuration changed. A topic never has fewer queues than
+    /// before: what lies in them stays readable by offset.
+    pub fn resolve(&mut self, topic: &str, index: &mut Index) {
+        let Some(config) = self.topics.get(topic) else {
+            self.queues.remove(topic);
+            return;
+        };
+        let known = self.queues.get(topic).map_or(0, |queues| queues.len());
+        let count = usize::try_from(config.read_queues.max(config.write_queues)).unwrap_or(0).max(known);
+        let queues = (0..count).map(|number| index.register(topic, u32::try_from(number).unwrap_or(u32::MAX)));
+        let queues = queues.collect();
+        self.queues.insert(topic.into(), queues);
+    }
+}
+
+/// A broker that has recovered and folded its log, and the parts that its threads drive.
+pub struct Running {
+    /// The shared state.
+    pub broker: Arc<Broker>,
+    /// Applies durable groups.
+    pub dispatcher: Dispatcher,
+    /// Writes groups.
+    pub writer: Writer<Tentative>,
+    /// Prepares segments and writes checkpoints.
+    pub housekeeper: Housekeeper,
+    /// What recovery found.
+    pub recovery: RecoveryReport,
+    /// The system's own topics and groups are there once the folds have applied everything before this.
+    pub prepared: PhysicalOffset,
+}
+
+/// Why a broker did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log cannot be opened.
+    #[error("{0}")]
+    Open(#[from] OpenError),
+    /// A record of the log cannot be read.
+    #[error("the log cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// A record of the log cannot be applied.
+    #[error("the log cannot be folded: {0}")]
+    Apply(#[from] ApplyError),
+    /// The system's own topics could not be appended.
+    #[error("the first records cannot be appended: {0}")]
+    Append(#[from] AppendError),
+}
+
+impl Broker {
+    /// Opens the log, folds it, and appends what a new store needs. Nothing runs yet.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or its contents not be understood; what is durable is unchanged.
+    pub fn open(files: Arc<dyn Files>, clock: Arc<dyn Clock>, config: &Config) -> Result<Running, StartError> {
+        let options = Options {
+            segment_bytes: config.segment_bytes,
+            undurable_bytes_max: config.undurable_bytes_max,
+            tail_bytes: config.tail_bytes,
+            ..Options::default()
+        };
+        let Opened { log, writer, housekeeper, groups, recovery } =
+            CommitLog::open(Arc::clone(&files), Arc::clone(&clock), options, Tentative::default())?;
+        let identity = config.identity.clone();
+        let policy = config.policy.clone();
+        let start = log.frontiers().trimmed;
+        let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
+        let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
+        let store_ip = (*identity.store_host.ip()).into();
+        let broker = Arc::new(Self {
+            system_topics: SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues),
+            added_properties: added_properties(&identity).into(),
+            unique_keys: UniqueKeys::new(store_ip, identity.store_host.port().into(), instance),
+            rates: Rates::new(clock.wall_ms()),
+            identity,
+            policy,
+            clock,
+            catalog: RwLock::default(),
+            index: RwLock::new(Index::new()),
+            offsets: Mutex::default(),
+            applied: Frontier::starting_at(start),
+            topics_changed: Frontier::starting_at(start),
+            registered: Frontier::starting_at(start),
+            log,
+            membership: Membership::default(),
+            locks: QueueLocks::default(),
+            parking: Parking::default(),
+            readers: Readers::default(),
+            files,
+            connections: AtomicU64::new(0),
+            picks: AtomicU32::new(0),
+        });
+        let dispatcher = broker.fold(groups)?;
+        let prepared = broker.prepare()?;
+        Ok(Running { broker, dispatcher, writer, housekeeper, recovery, prepared })
+    }
+
+    /// Folds the whole log, then tells the append lock where each queue goes on.
+    fn fold(self: &Arc<Self>, groups: GroupQueue) -> Result<Dispatcher, StartError> {
+        let started = self.clock.monotonic();
+        let mut dispatcher = Dispatcher::new(Arc::clone(self), groups);
+        let mut records = 0;
+        for group in self.log.scan(self.log.frontiers().trimmed) {
+            records += dispatcher.replay(&group?)?;
+        }
+        let mut index = self.index.write();
+        let tentative = Tentative::rebuild(dispatcher.heads(), &mut index);
+        self.log.with_state(|state| *state = tentative);
+        drop(index);
+        let elapsed_ms = (self.clock.monotonic() - started).as_millis();
+        info!(records, elapsed_ms, "log folded");
+        Ok(dispatcher)
+    }
+
+    /// Appends the system's own topics and groups where they are missing.
+    fn prepare(&self) -> Result<PhysicalOffset, StartError> {
+        let catalog = self.catalog.read();
+        let mut end = self.applied.get();
+        for (topic, config) in self.system_topics.initial() {
+            if catalog.topics.get(topic).is_none() {
+                end = self.append_control(&TopicPut { topic: topic.to_owned(), config: config.clone() })?;
+            }
+        }
+        for group in system::INITIAL_GROUPS {
+            if catalog.groups.get(group).is_none() {
+                end = self.append_control(&GroupPut { group: group.to_owned(), config: system::initial_group() })?;
+            }
+        }
+        Ok(end)
+    }
+
+    /// Appends a control record; the change holds once the folds have applied it.
+    ///
+    /// # Errors
+    /// As for an append.
+    pub fn append_control<P: Payload>(&self, change: &P) -> Result<PhysicalOffset, AppendError> {
+        let payload = change.encode();
+        let unit = [NewRecord { kind: P::KIND, head: &[], rest: &[&payload] }];
+        Ok(self.log.append(&unit, |_, _, _| {})?.end)
+    }
+
+    /// A name for a connection.
+    pub fn next_connection(&self) -> ConnectionId {
+        // Relaxed: only uniqueness matters.
+        ConnectionId(self.connections.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A number that differs from call to call, to spread messages over queues.
+    pub fn any(&self) -> u32 {
+        // Relaxed: only the spread matters.
+        self.picks.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether members of a group want to hear of changes.
+    pub fn notifies(&self, group: &str) -> bool {
+        self.catalog.read().groups.get(group).is_none_or(|group| group.notify_members)
+    }
+
+    /// A connection is gone.
+    pub fn disconnected(&self, connection: ConnectionId) {
+        self.membership.disconnect(connection, |group| self.notifies(group));
+    }
+
+    /// Reads a record, or part of the log, from disk. Blocks.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read, or are not acknowledged.
+    pub fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, Refusal> {
+        self.log.read_cold(at, bytes).map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
+    }
+
+    /// How much of the disk under the log is used, from 0 to 1.
+    pub fn disk_used_ratio(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
+        self.files.space().map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
+    }
+
+    /// What has to happen every [`TICK`]: wakes pulls whose time is over, drops silent members and expired locks.
+    pub fn tick(&self) {
+        let now = self.clock.monotonic();
+        self.parking.expire(now);
+        self.membership.expire(now);
+        self.locks.sweep(now);
+        self.rates.sample(self.clock.wall_ms());
+    }
+
+    /// What has to happen every [`COMMIT_INTERVAL`]: makes the offsets that consumers have committed durable.
+    ///
+    /// # Errors
+    /// As for an append; the offsets stay dirty and are tried again.
+    pub fn commit_offsets(&self) -> Result<(), AppendError> {
+        loop {
+            let Some(record) = self.offsets.lock().overlay.take_dirty(COMMITS_MAX) else { return Ok(()) };
+            match self.append_control(&record) {
+                Ok(end) => self.offsets.lock().overlay.appended(end),
+                Err(error) => {
+                    self.offsets.lock().overlay.put_back();
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Offsets in one record, at most: a record must stay well below what a group can hold.
+const COMMITS_MAX: usize = 10_000;
+
+/// What RocketMQ's broker adds to a message.
+fn added_properties(identity: &Identity) -> Vec<u8> {
+    let mut added = Vec::new();
+    properties::write(properties::CLUSTER, &identity.cluster, &mut added);
+    properties::write(properties::MSG_REGION, system::REGION, &mut added);
+    properties::write(properties::TRACE_ON, "true", &mut added);
+    added
+}

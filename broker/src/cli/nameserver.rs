@@ -1,0 +1,73 @@
+//! `skylark nameserver`: the route registry alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skylark_nameserver::{NameServer, NameServerService};
+use skylark_protocol::transport::Listener;
+use skylark_storage::clock::{Clock, SystemClock};
+use skylark_transport_tcp::{Limits, TcpTransport};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, log_to_stderr};
+
+/// How often brokers that fell silent are looked for.
+const TICK: Duration = Duration::from_secs(5);
+
+/// What `skylark nameserver` takes.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Address to listen on
+    #[arg(long, env = "SKYLARK_NAMESRV_LISTEN", default_value = "127.0.0.1:9876", value_name = "IP:PORT")]
+    listen: SocketAddr,
+
+    /// Serve other machines although nothing asks who they are
+    #[arg(long, env = "SKYLARK_ALLOW_UNAUTHENTICATED")]
+    allow_unauthenticated: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    log_to_stderr();
+    if !args.listen.ip().is_loopback() && !args.allow_unauthenticated {
+        return Err("--listen is reachable from other machines, and nothing here asks who they are; \
+                    listen on a loopback address, or say --allow-unauthenticated"
+            .into());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let server = start(&runtime, Arc::new(SystemClock::new()));
+    let transport = TcpTransport::new(Limits::default(), runtime.handle().clone());
+    let service = Arc::new(NameServerService::new(server));
+    let listening = transport
+        .listen(args.listen, Listener::NameServer, service)
+        .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
+    println!("Skylark {} nameserver\n  listens on    {}", env!("CARGO_PKG_VERSION"), listening.local_addr());
+    if !args.listen.ip().is_loopback() {
+        println!("  ACCESS        UNAUTHENTICATED: whoever reaches this port may change routes");
+    }
+    println!("ready");
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        listening.shutdown(Duration::from_secs(5)).await;
+        Ok(())
+    })
+}
+
+/// A registry whose silent brokers are dropped while `runtime` runs.
+pub(super) fn start(runtime: &Runtime, clock: Arc<dyn Clock>) -> Arc<NameServer> {
+    let server = Arc::new(NameServer::new(Arc::new(move || clock.monotonic())));
+    let ticking = Arc::clone(&server);
+    runtime.spawn(async move {
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tick.tick().await;
+            ticking.tick();
+        }
+    });
+    server
+}

@@ -1,0 +1,208 @@
+//! `skylark serve`: the broker, with a nameserver inside.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use skylark_nameserver::NameServerService;
+use skylark_protocol::transport::{Connector, Listener};
+use skylark_storage::clock::{Clock, SystemClock};
+use skylark_storage::device::buffered::Directory;
+use skylark_transport_tcp::{Limits, Listening, TcpTransport};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::{Failure, log_to_stderr, nameserver};
+use crate::broker::{Broker, COMMIT_INTERVAL, Running, TICK};
+use crate::config::broker_conf::{self, BrokerConf};
+use crate::config::{Config, Mistakes, Settings, reachable};
+use crate::dispatch;
+use crate::registrar::Registrar;
+use crate::session::ClientService;
+
+/// How long answers on their way may take once the process is told to stop.
+const GRACE: Duration = Duration::from_secs(5);
+/// How long the start waits for the nameservers to know this broker before it says that it is ready.
+const FIRST_REGISTRATION: Duration = Duration::from_secs(3);
+/// Threads that read what left memory: one request of a slow disk must not hold up all others.
+const READERS: usize = 2;
+
+/// What `skylark serve` takes. Options lead the environment, that leads `--config`, that leads `--broker-conf`.
+#[derive(clap::Args, Default)]
+pub(super) struct Args {
+    /// TOML file with the options below, by the same names
+    #[arg(long, env = "SKYLARK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// RocketMQ's broker.conf; keys without effect are named, unknown ones refused
+    #[arg(short = 'c', long, value_name = "FILE")]
+    broker_conf: Option<PathBuf>,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    log_to_stderr();
+    let (settings, notices) = read(args)?;
+    for notice in &notices {
+        warn!(key = notice.key, "broker.conf: {}", notice.what);
+    }
+    let config = Config::new(settings)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let files = Directory::open(&config.data)
+        .map_err(|error| format!("cannot use data directory {}: {error}", config.data.display()))?;
+    let Running { broker, dispatcher, writer, housekeeper, recovery, prepared } =
+        Broker::open(Arc::new(files), Arc::clone(&clock), &config)?;
+    info!(%recovery, "log recovered");
+
+    let mut threads = vec![
+        spawn("writer", move || writer.run())?,
+        spawn("housekeeper", move || housekeeper.run())?,
+        spawn("dispatcher", move || dispatch::run_or_abort(dispatcher))?,
+    ];
+    for _ in 0..READERS {
+        let broker = Arc::clone(&broker);
+        threads.push(spawn("reader", move || broker.readers.run(|at, bytes| broker.read_cold(at, bytes)))?);
+    }
+    broker.applied.wait_blocking(prepared)?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .thread_name("worker")
+        .enable_all()
+        .build()?;
+    let served = serve(&runtime, &config, &broker, clock);
+    runtime.shutdown_timeout(GRACE);
+    // Offsets that clients have committed since the last round.
+    if let Err(error) = broker.commit_offsets() {
+        warn!(%error, "the latest consumer offsets are not stored; consumers will see some messages again");
+    }
+    broker.log.close()?;
+    broker.readers.close();
+    for thread in threads {
+        thread.join().map_err(|_| "a thread of the broker panicked")?;
+    }
+    info!("stopped");
+    served
+}
+
+fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+    let mut limits = Limits::default();
+    limits.connections_max = config.connections_max;
+    limits.idle = Duration::from_secs(config.idle_seconds);
+    let transport = TcpTransport::new(limits, runtime.handle().clone());
+
+    let mut listening = Vec::new();
+    if let Some(address) = config.namesrv_listen {
+        let server = nameserver::start(runtime, clock);
+        let service = Arc::new(NameServerService::new(server));
+        listening.push(transport.listen(address, Listener::NameServer, service).map_err(cannot_listen(address))?);
+    }
+    let service = Arc::new(ClientService::new(Arc::clone(broker)));
+    let main = transport.listen(config.listen, Listener::Broker, Arc::clone(&service) as _);
+    listening.push(main.map_err(cannot_listen(config.listen))?);
+    if let Some(port) = config.listen.port().checked_sub(2).filter(|port| *port > 0) {
+        let address = std::net::SocketAddr::new(config.listen.ip(), port);
+        match transport.listen(address, Listener::BrokerFast, service) {
+            Ok(fast) => listening.push(fast),
+            Err(error) => warn!(%address, %error, "no fast listener; clients with vipChannelEnabled will not get through"),
+        }
+    }
+
+    let connector: Arc<dyn Connector> = Arc::new(transport);
+    let registrar = Registrar::new(Arc::clone(broker), connector, config.namesrv.clone());
+    runtime.block_on(async {
+        let keeper = tokio::spawn(keep(Arc::clone(broker), Arc::clone(&registrar)));
+        if !registrar.first_registration(FIRST_REGISTRATION).await {
+            warn!("no nameserver has answered yet; clients find this broker once one has");
+        }
+        banner(config, &listening)?;
+        stopped_by_signal().await?;
+        info!("stopping");
+        keeper.abort();
+        registrar.unregister().await;
+        for listening in listening {
+            listening.shutdown(GRACE).await;
+        }
+        Ok(())
+    })
+}
+
+/// What has to happen again and again while the broker serves.
+async fn keep(broker: Arc<Broker>, registrar: Arc<Registrar>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut committed = broker.clock.monotonic();
+    loop {
+        tick.tick().await;
+        broker.tick();
+        registrar.tick();
+        let now = broker.clock.monotonic();
+        if now.saturating_sub(committed) >= COMMIT_INTERVAL {
+            committed = now;
+            if let Err(error) = broker.commit_offsets() {
+                error!(%error, "consumer offsets cannot be stored");
+            }
+        }
+    }
+}
+
+async fn stopped_by_signal() -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn banner(config: &Config, listening: &[Listening]) -> io::Result<()> {
+    let addresses: Vec<_> = listening.iter().map(|listening| listening.local_addr().to_string()).collect();
+    let mut out = io::stdout().lock();
+    writeln!(out, "Skylark {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(out, "  listens on    {}", addresses.join(", "))?;
+    writeln!(out, "  advertises    {} as {} in {}", config.identity.address, config.identity.broker, config.identity.cluster)?;
+    writeln!(out, "  nameservers   {}", config.namesrv.join(", "))?;
+    writeln!(out, "  data          {}", shown(&config.data))?;
+    writeln!(out, "  durability    flush before ack: what is acknowledged survives process kill and power loss, not the loss of the disk")?;
+    let wide = |address: std::net::SocketAddr| !reachable(address).ip().is_loopback() || address.ip().is_unspecified();
+    if listening.iter().any(|listening| wide(listening.local_addr())) {
+        writeln!(out, "  ACCESS        UNAUTHENTICATED: whoever reaches these ports may read and write everything")?;
+    }
+    writeln!(out, "ready")?;
+    out.flush()
+}
+
+fn shown(path: &Path) -> String {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+fn cannot_listen(address: std::net::SocketAddr) -> impl FnOnce(io::Error) -> Failure {
+    move |error| format!("cannot listen on {address}: {error}").into()
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+fn read(args: Args) -> Result<(Settings, Vec<broker_conf::Notice>), Failure> {
+    let text = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let mut settings = args.settings;
+    if let Some(path) = &args.config {
+        let file = toml::from_str(&text(path)?).map_err(|error| format!("{}: {error}", path.display()))?;
+        settings = settings.or(file);
+    }
+    let mut notices = Vec::new();
+    if let Some(path) = &args.broker_conf {
+        let BrokerConf { settings: file, notices: found } = broker_conf::translate(&text(path)?).map_err(Mistakes)?;
+        settings = settings.or(file);
+        notices = found;
+    }
+    Ok((settings, notices))
+}

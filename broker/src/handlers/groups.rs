@@ -1,0 +1,165 @@
+//! Subscription groups: 200, 201, 352.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value as Json, json};
+use skylark_protocol::code::ResponseCode;
+use skylark_protocol::command::groups::{GroupRequest, SubscriptionGroupConfig};
+use skylark_protocol::command::register::DataVersion;
+use skylark_protocol::header::FieldError;
+
+use crate::broker::Broker;
+use crate::context::{Answers, Handled, Refusal, Request, refused};
+use crate::folds::groups::{ExponentialRetry, GroupConfig, GroupPut, RetryPolicy, RetryPolicyKind, Subscription};
+use crate::handlers::topics::version_to_wire;
+use crate::names;
+
+/// 200: creates a group or changes it. Answered once the folds have it.
+pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let wire = SubscriptionGroupConfig::decode(request.body)?;
+    if let Err(error) = names::check_group(&wire.group_name) {
+        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
+    }
+    let config = from_wire(&wire)?;
+    if broker.catalog.read().groups.get(&wire.group_name) == Some(&config) {
+        return answers.success(request.reply, &[]);
+    }
+    match broker.append_control(&GroupPut { group: wire.group_name, config }) {
+        Ok(end) => {
+            let reply = request.reply;
+            answers.when_applied(end, reply, |out| reply.success(out, &[]))
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// 352: one group.
+pub fn get(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let group = GroupRequest::decode(request.header)?.group;
+    let catalog = broker.catalog.read();
+    match catalog.groups.get(group) {
+        Some(config) => answers.body(request.reply, to_wire(group, config).encode()),
+        None => {
+            let remark = format!("No group in this broker. group: {group}");
+            Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark))
+        }
+    }
+}
+
+/// 201: all groups.
+pub fn all(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct GroupTable<'a> {
+        data_version: DataVersion,
+        // Nothing is forbidden to a group yet; clients fail when the table is missing.
+        forbidden_table: BTreeMap<&'a str, ()>,
+        subscription_group_table: BTreeMap<&'a str, SubscriptionGroupConfig>,
+    }
+    let catalog = broker.catalog.read();
+    let table = GroupTable {
+        data_version: version_to_wire(catalog.groups.version()),
+        forbidden_table: BTreeMap::new(),
+        subscription_group_table: catalog.groups.iter().map(|(name, config)| (name, to_wire(name, config))).collect(),
+    };
+    answers.body(request.reply, serde_json::to_vec(&table).expect("a table of plain fields has a JSON form"))
+}
+
+fn to_wire(name: &str, config: &GroupConfig) -> SubscriptionGroupConfig {
+    let subscriptions = config.subscriptions.as_ref().map(|subscriptions| {
+        let wire = |subscription: &Subscription| {
+            json!({
+                "topic": subscription.topic,
+                "expressionType": subscription.expression_type,
+                "expression": subscription.expression,
+                "version": subscription.version,
+            })
+        };
+        subscriptions.iter().map(wire).collect()
+    });
+    SubscriptionGroupConfig {
+        attributes: config.attributes.clone(),
+        broker_id: i64::try_from(config.broker_id).unwrap_or(i64::MAX),
+        consume_broadcast_enable: config.broadcast,
+        consume_enable: config.consume,
+        consume_from_min_enable: config.consume_from_min,
+        consume_message_orderly: config.orderly,
+        consume_timeout_minute: config.consume_timeout_minutes,
+        group_name: name.to_owned(),
+        group_retry_policy: policy_to_wire(&config.retry_policy),
+        group_sys_flag: config.sys_flag,
+        notify_consumer_ids_changed_enable: config.notify_members,
+        retry_max_times: config.retry_times_max,
+        retry_queue_nums: i32::try_from(config.retry_queues).unwrap_or(i32::MAX),
+        subscription_data_set: subscriptions,
+        which_broker_when_consume_slowly: i64::try_from(config.broker_id_when_slow).unwrap_or(i64::MAX),
+    }
+}
+
+fn policy_to_wire(policy: &RetryPolicy) -> Json {
+    let mut wire = match policy.kind {
+        RetryPolicyKind::Exponential => json!({"type": "EXPONENTIAL"}),
+        RetryPolicyKind::Customized => json!({"type": "CUSTOMIZED"}),
+    };
+    if let Some(ExponentialRetry { initial, max, multiplier }) = policy.exponential {
+        wire["exponentialRetryPolicy"] = json!({"initial": initial, "max": max, "multiplier": multiplier});
+    }
+    if let Some(next) = &policy.customized {
+        wire["customizedRetryPolicy"] = json!({ "next": next });
+    }
+    wire
+}
+
+fn from_wire(wire: &SubscriptionGroupConfig) -> Result<GroupConfig, Refusal> {
+    let whole = |field: &'static str, number: i64| {
+        u64::try_from(number).map_err(|_| FieldError::invalid(field, "a number from 0 on", &number.to_string()))
+    };
+    let retry_queues = u32::try_from(wire.retry_queue_nums)
+        .map_err(|_| FieldError::invalid("retryQueueNums", "a number from 0 on", &wire.retry_queue_nums.to_string()))?;
+    let subscriptions = wire.subscription_data_set.as_ref().and_then(Json::as_array).map(|list| {
+        let text = |item: &Json, key: &str| item[key].as_str().unwrap_or_default().to_owned();
+        let own = |item: &Json| Subscription {
+            topic: text(item, "topic"),
+            expression_type: text(item, "expressionType"),
+            expression: text(item, "expression"),
+            version: item["version"].as_i64().unwrap_or(0),
+        };
+        list.iter().map(own).collect()
+    });
+    Ok(GroupConfig {
+        consume: wire.consume_enable,
+        consume_from_min: wire.consume_from_min_enable,
+        broadcast: wire.consume_broadcast_enable,
+        orderly: wire.consume_message_orderly,
+        retry_queues,
+        retry_times_max: wire.retry_max_times,
+        retry_policy: policy_from_wire(&wire.group_retry_policy)?,
+        broker_id: whole("brokerId", wire.broker_id)?,
+        broker_id_when_slow: whole("whichBrokerWhenConsumeSlowly", wire.which_broker_when_consume_slowly)?,
+        notify_members: wire.notify_consumer_ids_changed_enable,
+        sys_flag: wire.group_sys_flag,
+        consume_timeout_minutes: wire.consume_timeout_minute,
+        subscriptions,
+        attributes: wire.attributes.clone(),
+    })
+}
+
+fn policy_from_wire(wire: &Json) -> Result<RetryPolicy, Refusal> {
+    let kind = match wire["type"].as_str() {
+        None | Some("CUSTOMIZED") => RetryPolicyKind::Customized,
+        Some("EXPONENTIAL") => RetryPolicyKind::Exponential,
+        Some(other) => {
+            return Err(FieldError::invalid("groupRetryPolicy.type", "CUSTOMIZED or EXPONENTIAL", other).into());
+        }
+    };
+    let exponential = &wire["exponentialRetryPolicy"];
+    let exponential = exponential.is_object().then(|| ExponentialRetry {
+        initial: exponential["initial"].as_i64().unwrap_or(5000),
+        max: exponential["max"].as_i64().unwrap_or(7_200_000),
+        multiplier: exponential["multiplier"].as_i64().unwrap_or(2),
+    });
+    let customized = wire["customizedRetryPolicy"]["next"].as_array();
+    let customized = customized.map(|next| next.iter().filter_map(Json::as_i64).collect());
+    Ok(RetryPolicy { kind, exponential, customized })
+}

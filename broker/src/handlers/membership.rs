@@ -1,0 +1,109 @@
+//! Heartbeats and what follows from them: 34, 35, 38, 46.
+
+use std::sync::Arc;
+
+use skylark_protocol::code::ResponseCode;
+use skylark_protocol::command::heartbeat::{CheckClientConfig, Heartbeat};
+use skylark_protocol::command::membership::{ConsumerGroup, ConsumerList, UnregisterClient};
+use skylark_protocol::outgoing::Value;
+use skylark_storage::{AppendError, PhysicalOffset};
+
+use crate::broker::Broker;
+use crate::context::{Answers, Handled, Refusal, Request, refused};
+use crate::folds::groups::{GroupConfig, GroupPut};
+use crate::folds::topics::{TopicConfig, TopicPut};
+use crate::handlers::pull::no_sql;
+use crate::membership::Member;
+use crate::names;
+
+/// 34: a client says who it is. Answered once the groups and retry topics it needs are there.
+pub fn heartbeat(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let mut heartbeat = Heartbeat::decode(request.body)?;
+    let names = heartbeat.consumers.iter().map(|consumer| &consumer.group_name);
+    for group in names.chain(heartbeat.producers.iter().map(|producer| &producer.group_name)) {
+        if let Err(error) = names::check_group(group) {
+            return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("group[{group}]: {error}")));
+        }
+    }
+    let mut created = None;
+    for consumer in &heartbeat.consumers {
+        match create_group(broker, &consumer.group_name) {
+            Ok(end) => created = created.max(end),
+            Err(error) => return refused(&error),
+        }
+    }
+    if !broker.policy.auto_create_groups {
+        // RocketMQ skips groups that nobody made; their pulls say that they are missing.
+        let catalog = broker.catalog.read();
+        heartbeat.consumers.retain(|consumer| catalog.groups.get(&consumer.group_name).is_some());
+    }
+    let connection = request.connection;
+    let member = Member {
+        client_id: Arc::from(&*heartbeat.client_id),
+        language: request.header.language,
+        version: request.header.version,
+        address: connection.peer.address,
+        mailbox: Arc::clone(&connection.mailbox),
+        seen: broker.clock.monotonic(),
+    };
+    broker.membership.heartbeat(connection.id, &member, &heartbeat, |group| broker.notifies(group));
+    let end = created.unwrap_or(PhysicalOffset::ZERO);
+    answers.when_applied(end, request.reply, |out| {
+        request.reply.success(out, &[("IS_SUB_CHANGE", Value::Flag(true))]);
+    })
+}
+
+/// Appends a group and its retry topic where they are missing; says before which position, if anything was.
+fn create_group(
+    broker: &Broker,
+    group: &str,
+) -> Result<Option<PhysicalOffset>, AppendError> {
+    let retry_topic = names::retry_topic(group);
+    let (has_group, has_topic, queues) = {
+        let catalog = broker.catalog.read();
+        let known = catalog.groups.get(group);
+        let queues = known.map_or(1, |config| config.retry_queues);
+        (known.is_some(), catalog.topics.get(&retry_topic).is_some(), queues)
+    };
+    let mut end = None;
+    if !has_group {
+        if !broker.policy.auto_create_groups {
+            return Ok(None);
+        }
+        end = Some(broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() })?);
+    }
+    if !has_topic && queues > 0 {
+        let config = TopicConfig::with_queues(queues);
+        end = Some(broker.append_control(&TopicPut { topic: retry_topic, config })?);
+    }
+    Ok(end)
+}
+
+/// 35: a client leaves its groups.
+pub fn unregister(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let leaving = UnregisterClient::decode(request.header)?;
+    let given = |group: Option<&'_ str>| group.filter(|group| !group.is_empty()).map(str::to_owned);
+    let (producer, consumer) = (given(leaving.producer_group), given(leaving.consumer_group));
+    broker.membership.leave(request.connection.id, producer.as_deref(), consumer.as_deref(), |group| {
+        broker.notifies(group)
+    });
+    answers.success(request.reply, &[])
+}
+
+/// 38: who consumes for a group.
+pub fn list(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let group = ConsumerGroup::decode(request.header)?.consumer_group;
+    let ids = broker.membership.client_ids(group);
+    if ids.is_empty() {
+        let remark = format!("no consumer for this group, {group}");
+        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
+    }
+    let list = ConsumerList { consumer_id_list: ids.iter().map(|id| id.to_string()).collect() };
+    answers.body(request.reply, list.encode())
+}
+
+/// 46: whether a subscription can be served.
+pub fn check_config(request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let config = CheckClientConfig::decode(request.body)?;
+    if config.subscription.is_by_tags() { answers.success(request.reply, &[]) } else { Err(no_sql()) }
+}

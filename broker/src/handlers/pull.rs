@@ -1,0 +1,308 @@
+//! Pulls: 11 and 361, with long polling.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use skylark_index::QueueId;
+use skylark_protocol::code::ResponseCode;
+use skylark_protocol::command::heartbeat::MessageModel;
+use skylark_protocol::command::pull::PullRequest;
+use skylark_protocol::message::TagFilter;
+use skylark_protocol::outgoing::{ReplyTo, Value};
+use skylark_protocol::transport::Outbox;
+use skylark_storage::PhysicalOffset;
+use skylark_storage::record::RECORD_HEADER_BYTES;
+use smallvec::SmallVec;
+
+use crate::broker::{Broker, Catalog};
+use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, refused};
+use crate::folds::groups::{GroupConfig, GroupPut};
+use crate::folds::topics::Perm;
+use crate::handlers::caught_up;
+use crate::names;
+use crate::readers::ColdJob;
+
+/// Messages in an answer, at most.
+const MESSAGES_MAX: usize = 1024;
+/// Bytes of messages in an answer beyond which none is added. RocketMQ's own default.
+const ANSWER_BYTES: usize = 256 << 10;
+/// Entries looked at for one pull: a filter that selects little must not hold up its connection.
+const EXAMINED_MAX: usize = 16_384;
+/// Clients close a connection on which a pull was held for longer than 30 seconds.
+const HELD_MAX: Duration = Duration::from_secs(20);
+
+/// What a pull asks for, and all that is kept of it while it waits.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// How it is answered.
+    pub reply: ReplyTo,
+    /// The queue.
+    pub queue: QueueId,
+    /// The first offset wanted.
+    pub offset: u64,
+    /// How many messages are wanted, at most.
+    pub messages_max: usize,
+    /// Which ones.
+    pub filter: TagFilter,
+}
+
+/// What a pull is answered with, besides messages.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// How it is answered.
+    pub reply: ReplyTo,
+    next: u64,
+    min: u64,
+    max: u64,
+}
+
+/// Takes a pull, and answers it or parks it.
+pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let pull = PullRequest::decode(request.header)?;
+    let catalog = broker.catalog.read();
+    let Some(group) = catalog.groups.get(pull.consumer_group) else {
+        drop(catalog);
+        return create_group(broker, pull.consumer_group);
+    };
+    let queue = check(&catalog, group, &pull)?;
+    let filter = filter(broker, group, &pull)?;
+    drop(catalog);
+    let number = u32::try_from(pull.queue_id);
+    if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
+        broker.offsets.lock().commit(pull.consumer_group, pull.topic, number, offset);
+    }
+    let wanted = Pull {
+        reply: request.reply,
+        queue,
+        // Below zero is below every minimum.
+        offset: u64::try_from(pull.queue_offset).unwrap_or(0),
+        messages_max: usize::try_from(pull.max_messages).unwrap_or(0).clamp(1, MESSAGES_MAX),
+        filter,
+    };
+    let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
+    let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
+    match evaluate(broker, &wanted) {
+        Evaluated::AtEnd(_) if let Some(wait) = wait => {
+            park(broker, wanted, wait, request.connection, answers.out);
+            Ok(Done::Answered)
+        }
+        // The offset may be one that was acknowledged and not applied yet.
+        Evaluated::Beyond(_) if let Some(wait) = caught_up(broker) => Ok(wait),
+        evaluated => {
+            write(broker, evaluated, request.connection, answers.out);
+            Ok(Done::Answered)
+        }
+    }
+}
+
+/// Answers a pull that was parked.
+pub fn answer(broker: &Broker, pull: Pull, connection: &Connection, out: &mut Outbox) {
+    let evaluated = evaluate(broker, &pull);
+    write(broker, evaluated, connection, out);
+}
+
+fn park(broker: &Broker, pull: Pull, wait: Duration, connection: &Connection, out: &mut Outbox) {
+    let queue = pull.queue;
+    let offset = pull.offset;
+    let now = broker.clock.monotonic();
+    match broker.parking.park(Box::new(pull), &connection.mailbox, now, wait) {
+        Ok(id) => {
+            // A message may have arrived between the look and the parking; then nobody would wake the pull.
+            if broker.index.read().range(queue).end > offset
+                && let Some(pull) = broker.parking.take_back(id)
+            {
+                answer(broker, *pull, connection, out);
+            }
+        }
+        Err(pull) => answer(broker, *pull, connection, out),
+    }
+}
+
+/// What a look at the queue gave.
+enum Evaluated {
+    /// Messages to send: where each lies, and its length with the record's header.
+    Messages(Found, SmallVec<[(PhysicalOffset, u32); 32]>),
+    /// Messages, but none that is wanted.
+    NoneMatched(Found),
+    /// The queue ends here.
+    AtEnd(Found),
+    /// The queue begins later.
+    Below(Found),
+    /// The queue ends earlier.
+    Beyond(Found),
+    /// There has never been a message.
+    Empty(Found),
+}
+
+fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
+    let index = broker.index.read();
+    let range = index.range(pull.queue);
+    let found = |next| Found { reply: pull.reply, next, min: range.start, max: range.end };
+    if range.end == 0 && pull.offset > 0 {
+        return Evaluated::Empty(found(0));
+    }
+    if pull.offset < range.start {
+        return Evaluated::Below(found(range.start));
+    }
+    if pull.offset == range.end {
+        return Evaluated::AtEnd(found(pull.offset));
+    }
+    if pull.offset > range.end {
+        return Evaluated::Beyond(found(range.end));
+    }
+    let mut messages = SmallVec::new();
+    let (mut bytes, mut next) = (0, pull.offset);
+    for entry in index.entries(pull.queue, pull.offset, EXAMINED_MAX) {
+        if pull.filter.matches_hash(entry.tag_hash) {
+            let message_bytes = entry.record_bytes as usize;
+            if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {
+                break;
+            }
+            bytes += message_bytes;
+            messages.push((entry.physical_offset, entry.record_bytes));
+        }
+        next = entry.queue_offset + 1;
+        if messages.len() >= pull.messages_max {
+            break;
+        }
+    }
+    if messages.is_empty() { Evaluated::NoneMatched(found(next)) } else { Evaluated::Messages(found(next), messages) }
+}
+
+fn write(broker: &Broker, evaluated: Evaluated, connection: &Connection, out: &mut Outbox) {
+    let (found, code, remark) = match evaluated {
+        Evaluated::Messages(found, messages) => return fetch(broker, found, &messages, connection, out),
+        Evaluated::NoneMatched(found) => (found, ResponseCode::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE"),
+        Evaluated::AtEnd(found) if found.max == 0 => (found, ResponseCode::PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE"),
+        Evaluated::AtEnd(found) => (found, ResponseCode::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE"),
+        Evaluated::Below(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL"),
+        Evaluated::Beyond(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY"),
+        Evaluated::Empty(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "NO_MESSAGE_IN_QUEUE"),
+    };
+    found.respond(code, remark, &[], out);
+}
+
+/// Sends messages: slices of the log's tail, or what a reader thread fetches.
+fn fetch(
+    broker: &Broker,
+    found: Found,
+    messages: &[(PhysicalOffset, u32)],
+    connection: &Connection,
+    out: &mut Outbox,
+) {
+    let bytes = messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
+    broker.rates.gets.add(messages.len() as u64, bytes);
+    let hot: Option<Vec<Bytes>> = messages
+        .iter()
+        .map(|(at, bytes)| Some(broker.log.read_hot(*at, *bytes)?.slice(RECORD_HEADER_BYTES..)))
+        .collect();
+    if let Some(hot) = hot {
+        return found.write(hot, out);
+    }
+    let job = ColdJob { records: messages.to_vec(), found, mailbox: Arc::clone(&connection.mailbox) };
+    if let Err(refusal) = broker.readers.submit(job) {
+        found.reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    }
+}
+
+impl Found {
+    /// Answers with messages.
+    pub fn write(&self, messages: Vec<Bytes>, out: &mut Outbox) {
+        self.respond(ResponseCode::SUCCESS, "FOUND", &messages, out);
+    }
+
+    fn respond(&self, code: ResponseCode, remark: &str, messages: &[Bytes], out: &mut Outbox) {
+        let number = |offset: u64| Value::Number(i64::try_from(offset).unwrap_or(i64::MAX));
+        let fields = [
+            ("suggestWhichBrokerId", Value::Number(0)),
+            ("nextBeginOffset", number(self.next)),
+            ("minOffset", number(self.min)),
+            ("maxOffset", number(self.max)),
+        ];
+        let bytes = messages.iter().map(Bytes::len).sum();
+        self.reply.write(out.buffer(), code, Some(remark), &fields, bytes);
+        if !self.reply.oneway {
+            messages.iter().for_each(|message| out.push(message.clone()));
+        }
+    }
+}
+
+/// The checks of a pull, in RocketMQ's order.
+fn check(catalog: &Catalog, group: &GroupConfig, pull: &PullRequest<'_>) -> Result<QueueId, Refusal> {
+    if !group.consume {
+        let remark = format!("subscription group no permission, {}", pull.consumer_group);
+        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+    }
+    let Some((config, queues)) = catalog.topic(pull.topic) else {
+        let remark = format!("topic[{}] not exist, apply first please!", pull.topic);
+        return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
+    };
+    if !config.perm.allows(Perm::READ) {
+        let remark = format!("the topic[{}] pulling message is forbidden", pull.topic);
+        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+    }
+    let queue = u32::try_from(pull.queue_id).ok().filter(|queue| *queue < config.read_queues);
+    queue.and_then(|queue| queues.get(queue as usize).copied()).ok_or_else(|| {
+        let remark =
+            format!("queueId[{}] is illegal, topic {} has {} read queues", pull.queue_id, pull.topic, config.read_queues);
+        Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
+    })
+}
+
+/// Which messages the pull wants: by its own expression, or by what the group's heartbeats say.
+fn filter(broker: &Broker, group: &GroupConfig, pull: &PullRequest<'_>) -> Result<TagFilter, Refusal> {
+    if pull.brings_subscription() {
+        if !pull.is_by_tags() {
+            return Err(no_sql());
+        }
+        return pull
+            .tag_filter()
+            .map_err(|error| Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, error.to_string()));
+    }
+    let not_there = || {
+        let remark = format!("the consumer's group info not exist: {} has no member that sent a heartbeat", pull.consumer_group);
+        Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark)
+    };
+    let found = broker.membership.subscription(pull.consumer_group, pull.topic).map_err(|_| not_there())?;
+    let Some((subscription, model)) = found else {
+        let remark = format!("the consumer's subscription not exist: {} does not read {}", pull.consumer_group, pull.topic);
+        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
+    };
+    if model == MessageModel::Broadcasting && !group.broadcast {
+        let remark = format!("the consumer group[{}] can not consume by broadcast way", pull.consumer_group);
+        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+    }
+    if subscription.version < pull.subscription_version {
+        let remark = "the consumer's subscription not latest, send a heartbeat first";
+        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_LATEST, remark));
+    }
+    match &subscription.filter {
+        Some(filter) => Ok(filter.clone()),
+        None => Err(no_sql()),
+    }
+}
+
+/// What an SQL subscription is answered with.
+pub fn no_sql() -> Refusal {
+    let remark = "The broker does not support consumer to filter message by SQL92; subscribe by tags";
+    Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
+}
+
+/// Appends a group that is not there yet; the pull is looked at again once the folds know it.
+fn create_group(broker: &Broker, group: &str) -> Handled {
+    let missing = |why: &str| {
+        let remark = format!("subscription group [{group}] does not exist, {why}");
+        Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark))
+    };
+    if !broker.policy.auto_create_groups {
+        return missing("and groups are not created automatically here");
+    }
+    if let Err(error) = names::check_group(group) {
+        return missing(&error.to_string());
+    }
+    match broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() }) {
+        Ok(end) => Ok(Done::After(end)),
+        Err(error) => refused(&error),
+    }
+}

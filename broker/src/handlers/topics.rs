@@ -1,0 +1,164 @@
+//! Topics: 17, 21, 305, 351.
+
+use std::collections::BTreeMap;
+
+use skylark_protocol::code::ResponseCode;
+use skylark_protocol::command::register::{DataVersion as WireVersion, TopicConfigTable};
+use skylark_protocol::command::route::TopicList;
+use skylark_protocol::command::topics::{TopicConfig as WireConfig, TopicRequest, UpdateTopic};
+use skylark_protocol::json;
+
+use crate::broker::{Broker, Catalog};
+use crate::context::{Answers, Done, Handled, Refusal, Request, refused};
+use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
+use crate::folds::version::DataVersion;
+use crate::names;
+
+/// Queues of a topic, at most: each costs memory here and a pull of its own in every consumer.
+const QUEUES_MAX: u32 = 1 << 16;
+
+/// 17: creates a topic or changes it. Answered once the folds have it and the nameservers have heard of it.
+pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let asked = UpdateTopic::decode(request.header)?;
+    let invalid = |remark: String| Refusal::new(ResponseCode::INVALID_PARAMETER, remark);
+    names::check_topic(asked.topic).map_err(|error| invalid(error.to_string()))?;
+    if broker.system_topics.contains(asked.topic) {
+        return Err(invalid(format!("The topic[{}] is conflict with system topic.", asked.topic)));
+    }
+    let queues = |name: &str, count: i32| {
+        let count = u32::try_from(count).ok().filter(|count| (1..=QUEUES_MAX).contains(count));
+        count.ok_or_else(|| invalid(format!("{name} must be between 1 and {QUEUES_MAX}")))
+    };
+    let perm = u8::try_from(asked.perm).ok().filter(|perm| *perm < 16);
+    let before = broker.catalog.read().topics.get(asked.topic).cloned();
+    let kept = before.as_ref().map(|config| config.attributes.clone()).unwrap_or_default();
+    let config = TopicConfig {
+        read_queues: queues("readQueueNums", asked.read_queue_nums)?,
+        write_queues: queues("writeQueueNums", asked.write_queue_nums)?,
+        perm: Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?),
+        filter: match asked.topic_filter_type {
+            None | Some("" | "SINGLE_TAG") => FilterType::SingleTag,
+            Some("MULTI_TAG") => FilterType::MultiTag,
+            Some(other) => {
+                return Err(invalid(format!("topicFilterType {other} is neither SINGLE_TAG nor MULTI_TAG")));
+            }
+        },
+        sys_flag: asked.topic_sys_flag.unwrap_or(0),
+        order: asked.order,
+        attributes: attributes(kept, before.is_some(), asked.attributes.unwrap_or_default())?,
+    };
+    if before.as_ref() == Some(&config) {
+        return answers.success(request.reply, &[]);
+    }
+    match broker.append_control(&TopicPut { topic: asked.topic.to_owned(), config }) {
+        Ok(end) => {
+            let reply = request.reply;
+            answers.registered.hold(end, reply, |out| reply.success(out, &[]));
+            Ok(Done::Answered)
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// 351: one topic.
+pub fn get(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let topic = TopicRequest::decode(request.header)?.topic;
+    let catalog = broker.catalog.read();
+    match catalog.topics.get(topic) {
+        Some(config) => answers.body(request.reply, to_wire(topic, config).encode()),
+        None => {
+            let remark = format!("No topic in this broker. topic: {topic}");
+            Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark))
+        }
+    }
+}
+
+/// 21: all topics.
+pub fn all(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let table = table(&broker.catalog.read());
+    answers.body(request.reply, json::to_vec(&table))
+}
+
+/// 305: the system's own topics.
+pub fn system(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let topic_list = broker.system_topics.names().map(str::to_owned).collect();
+    answers.body(request.reply, TopicList { broker_addr: None, topic_list }.encode())
+}
+
+/// All topics with their version, as the wire says it.
+pub fn table(catalog: &Catalog) -> TopicConfigTable {
+    let topics = catalog.topics.iter();
+    TopicConfigTable {
+        data_version: version_to_wire(catalog.topics.version()),
+        topic_config_table: topics.map(|(name, config)| (name.to_owned(), to_wire(name, config))).collect(),
+        ..TopicConfigTable::default()
+    }
+}
+
+/// A table's version, as the wire says it.
+pub fn version_to_wire(version: DataVersion) -> WireVersion {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    WireVersion {
+        counter: signed(version.counter),
+        state_version: signed(version.state_version),
+        timestamp: signed(version.timestamp),
+    }
+}
+
+/// A topic's configuration, as the wire says it.
+pub fn to_wire(name: &str, config: &TopicConfig) -> WireConfig {
+    let queues = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    let filter = match config.filter {
+        FilterType::SingleTag => "SINGLE_TAG",
+        FilterType::MultiTag => "MULTI_TAG",
+    };
+    WireConfig {
+        attributes: config.attributes.clone(),
+        order: config.order,
+        perm: config.perm.0.into(),
+        read_queue_nums: queues(config.read_queues),
+        topic_filter_type: filter.to_owned(),
+        topic_name: name.to_owned(),
+        topic_sys_flag: config.sys_flag,
+        write_queue_nums: queues(config.write_queues),
+    }
+}
+
+/// Attributes after the changes `text` asks for: `+key=value` and `-key`, separated by commas.
+fn attributes(
+    mut attributes: BTreeMap<String, String>,
+    exists: bool,
+    text: &str,
+) -> Result<BTreeMap<String, String>, Refusal> {
+    let wrong = |what: String| Refusal::new(ResponseCode::SYSTEM_ERROR, what);
+    for change in text.split(',').map(str::trim).filter(|change| !change.is_empty()) {
+        if let Some(key) = change.strip_prefix('-') {
+            check_attribute(key, None, exists).map_err(wrong)?;
+            if attributes.remove(key).is_none() {
+                return Err(wrong(format!("attempt to delete the attribute {key}, which the topic does not have")));
+            }
+        } else if let Some((key, value)) = change.strip_prefix('+').and_then(|change| change.split_once('=')) {
+            check_attribute(key, Some(value), exists).map_err(wrong)?;
+            attributes.insert(key.to_owned(), value.to_owned());
+        } else {
+            return Err(wrong(format!("`{change}` changes no attribute: write +key=value or -key")));
+        }
+    }
+    Ok(attributes)
+}
+
+/// The attributes that RocketMQ knows; what this release cannot do is refused, not kept for show.
+fn check_attribute(key: &str, value: Option<&str>, exists: bool) -> Result<(), String> {
+    let known = match (key, value) {
+        ("queue.type" | "cleanup.policy", _) if exists => {
+            return Err(format!("attempt to update an unchangeable attribute. key: {key}"));
+        }
+        (_, None) => matches!(key, "message.type" | "reserve.time" | "queue.type" | "cleanup.policy"),
+        ("queue.type", Some(value)) => value == "SimpleCQ",
+        ("cleanup.policy", Some(value)) => value == "DELETE",
+        ("message.type", Some(value)) => matches!(value, "UNSPECIFIED" | "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION"),
+        ("reserve.time", Some(value)) => value.parse::<i64>().is_ok_and(|time| time >= -1),
+        _ => return Err(format!("unsupported key: {key}")),
+    };
+    if known { Ok(()) } else { Err(format!("attribute {key} cannot be {}", value.unwrap_or("removed"))) }
+}

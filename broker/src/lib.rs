@@ -1,0 +1,45 @@
+//! The broker: RocketMQ's semantics over the commit log, and the wiring of every other crate.
+//!
+//! ```text
+//!  frame ──► session ──► handlers ──► log.append ──► held ──► answer, once durable
+//!                            │                         ▲
+//!        parked pulls ◄── parking ◄── dispatch ◄── durable group
+//! ```
+//!
+//! | to change…                                        | open                          |
+//! |---------------------------------------------------|-------------------------------|
+//! | how a request is answered                         | `handlers`, a file per family |
+//! | what a connection keeps, and when it writes       | `session`, `held`             |
+//! | what a record does once it is durable             | `dispatch`, `folds`           |
+//! | what is decided under the append lock             | `stamp`                       |
+//! | long polls                                        | `parking`                     |
+//! | who is connected, who holds which queue           | `membership`, `locks`         |
+//! | what the nameservers are told                     | `registrar`                   |
+//! | how a broker starts, and what its parts share     | `broker`                      |
+//! | options and their meaning                         | `config`                      |
+//! | what is counted for the tools                     | `rates`                       |
+//! | the command line                                  | `cli`                         |
+//!
+//! Handlers are free of sockets, threads and clocks: a simulation drives a whole broker in one thread. Start reading
+//! at [`session::ClientSession`].
+
+#![forbid(unsafe_code)]
+
+pub mod broker;
+//pub mod cli;
+pub mod config;
+pub mod context;
+pub mod dispatch;
+pub mod folds;
+pub mod handlers;
+pub mod held;
+pub mod locks;
+pub mod membership;
+pub mod names;
+pub mod parking;
+pub mod rates;
+pub mod readers;
+pub mod registrar;
+pub mod session;
+pub mod stamp;
+pub mod system;

@@ -1,0 +1,261 @@
+//! Who is connected: producers and consumers by group, as their heartbeats say.
+//!
+//! Membership is volatile: clients say it again every 30 seconds, and a closed connection ends it at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skylark_protocol::command::heartbeat::{ConsumeFrom, ConsumeType, ConsumerData, Heartbeat, MessageModel};
+use skylark_protocol::header::Language;
+use skylark_protocol::message::TagFilter;
+use skylark_protocol::transport::Mailbox;
+
+use crate::session::Mail;
+
+/// A member whose heartbeats stop is removed after this long.
+pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// Names a connection for as long as the process lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A connected client, as a member of a group.
+#[derive(Clone)]
+pub struct Member {
+    /// What the client calls itself.
+    pub client_id: Arc<str>,
+    /// What it is written in.
+    pub language: Language,
+    /// Which release it says it is.
+    pub version: i32,
+    /// Where it connects from.
+    pub address: SocketAddr,
+    /// How its connection is reached.
+    pub mailbox: Arc<Mailbox<Mail>>,
+    /// When it last said that it is there.
+    pub seen: Duration,
+}
+
+/// What a group reads of a topic.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    /// Milliseconds or nanoseconds, as the client counts; higher is newer.
+    pub version: i64,
+    /// Which messages; none for a language that this release does not speak.
+    pub filter: Option<TagFilter>,
+}
+
+/// A consumer group with at least one member.
+#[derive(Clone)]
+pub struct ConsumerGroup {
+    /// Its connections.
+    pub members: BTreeMap<ConnectionId, Member>,
+    /// What it reads, by topic.
+    pub subscriptions: BTreeMap<Arc<str>, Arc<Subscription>>,
+    /// Whether each member gets every message, or its share.
+    pub model: MessageModel,
+    /// How it asks for messages.
+    pub consume_type: ConsumeType,
+    /// Where it starts without an offset.
+    pub consume_from: ConsumeFrom,
+}
+
+/// Every group with members.
+///
+/// Memory: a few hundred bytes per connection and group, so bounded by the connections.
+#[derive(Default)]
+pub struct Membership {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    consumers: HashMap<Arc<str>, ConsumerGroup>,
+    producers: HashMap<Arc<str>, BTreeMap<ConnectionId, Member>>,
+}
+
+impl Membership {
+    /// Takes a heartbeat. `notify` says of a consumer group whether its members want to hear of changes.
+    pub fn heartbeat(
+        &self,
+        connection: ConnectionId,
+        member: &Member,
+        heartbeat: &Heartbeat,
+        notify: impl Fn(&str) -> bool,
+    ) {
+        let mut changed = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            for producer in &heartbeat.producers {
+                let members = entry(&mut inner.producers, &producer.group_name);
+                members.insert(connection, member.clone());
+            }
+            for consumer in &heartbeat.consumers {
+                let is_new = inner.join(connection, member, consumer);
+                if is_new && consumer.message_model == MessageModel::Clustering && notify(&consumer.group_name) {
+                    changed.extend(inner.notice(&consumer.group_name));
+                }
+            }
+        }
+        post(changed);
+    }
+
+    /// A client leaves one or two of its groups.
+    pub fn leave(
+        &self,
+        connection: ConnectionId,
+        producer_group: Option<&str>,
+        consumer_group: Option<&str>,
+        notify: impl Fn(&str) -> bool,
+    ) {
+        let mut changed = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            if let Some(group) = producer_group {
+                inner.leave_producers(group, connection);
+            }
+            if let Some(group) = consumer_group
+                && inner.leave_consumers(group, connection)
+                && notify(group)
+            {
+                changed = inner.notice(group);
+            }
+        }
+        post(changed);
+    }
+
+    /// A connection is gone: it leaves every group.
+    pub fn disconnect(&self, connection: ConnectionId, notify: impl Fn(&str) -> bool) {
+        let mut changed = Vec::new();
+        {
+            let mut inner = self.inner.lock();
+            let producing: Vec<_> = groups_of(&inner.producers, |members| members.contains_key(&connection));
+            let consuming = groups_of(&inner.consumers, |group| group.members.contains_key(&connection));
+            producing.iter().for_each(|group| inner.leave_producers(group, connection));
+            for group in consuming {
+                if inner.leave_consumers(&group, connection) && notify(&group) {
+                    changed.extend(inner.notice(&group));
+                }
+            }
+        }
+        post(changed);
+    }
+
+    /// Closes the connections of members that have been silent for too long.
+    pub fn expire(&self, now: Duration) {
+        let inner = self.inner.lock();
+        let consumers = inner.consumers.values().flat_map(|group| group.members.values());
+        for member in consumers.chain(inner.producers.values().flat_map(BTreeMap::values)) {
+            if now.saturating_sub(member.seen) > SILENCE_MAX {
+                // A full mailbox is emptied or closed before long; the next round tries again.
+                member.mailbox.post(Mail::Close("no heartbeat for two minutes")).ok();
+            }
+        }
+    }
+
+    /// A copy of a consumer group.
+    pub fn consumer_group(&self, group: &str) -> Option<ConsumerGroup> {
+        self.inner.lock().consumers.get(group).cloned()
+    }
+
+    /// The client ids of a consumer group, one per connection.
+    pub fn client_ids(&self, group: &str) -> Vec<Arc<str>> {
+        let inner = self.inner.lock();
+        let members = inner.consumers.get(group).into_iter().flat_map(|group| group.members.values());
+        members.map(|member| Arc::clone(&member.client_id)).collect()
+    }
+
+    /// What a group reads of a topic, and whether it has members at all.
+    pub fn subscription(&self, group: &str, topic: &str) -> Result<Option<(Arc<Subscription>, MessageModel)>, NoMembers> {
+        let inner = self.inner.lock();
+        let group = inner.consumers.get(group).ok_or(NoMembers)?;
+        Ok(group.subscriptions.get(topic).map(|found| (Arc::clone(found), group.model)))
+    }
+}
+
+/// The group has no members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMembers;
+
+impl Inner {
+    /// Whether the group's members have to share out anew.
+    fn join(&mut self, connection: ConnectionId, member: &Member, data: &ConsumerData) -> bool {
+        let group = entry_with(&mut self.consumers, &data.group_name, || ConsumerGroup {
+            members: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
+            model: data.message_model,
+            consume_type: data.consume_type,
+            consume_from: data.consume_from_where,
+        });
+        group.model = data.message_model;
+        group.consume_type = data.consume_type;
+        group.consume_from = data.consume_from_where;
+        let is_new = group.members.insert(connection, member.clone()).is_none();
+        let before = group.subscriptions.len();
+        group.subscriptions.retain(|topic, _| data.subscriptions.iter().any(|new| *new.topic == **topic));
+        let mut topics_changed = group.subscriptions.len() != before;
+        for new in &data.subscriptions {
+            let known = group.subscriptions.get(&*new.topic);
+            if known.is_some_and(|known| known.version >= new.version) {
+                continue;
+            }
+            topics_changed |= known.is_none();
+            // An expression without tags selects nothing, which its pulls will say.
+            let filter = new.is_by_tags().then(|| new.tag_filter().unwrap_or(TagFilter::none()));
+            let subscription = Arc::new(Subscription { version: new.version, filter });
+            group.subscriptions.insert((*new.topic).into(), subscription);
+        }
+        is_new || topics_changed
+    }
+
+    fn leave_producers(&mut self, group: &str, connection: ConnectionId) {
+        if let Some(members) = self.producers.get_mut(group) {
+            members.remove(&connection);
+            if members.is_empty() {
+                self.producers.remove(group);
+            }
+        }
+    }
+
+    /// Whether somebody left whose share others must take over.
+    fn leave_consumers(&mut self, group: &str, connection: ConnectionId) -> bool {
+        let Some(known) = self.consumers.get_mut(group) else { return false };
+        let left = known.members.remove(&connection).is_some() && known.model == MessageModel::Clustering;
+        if known.members.is_empty() {
+            self.consumers.remove(group);
+            return false;
+        }
+        left
+    }
+
+    fn notice(&self, group: &str) -> Vec<(Arc<Mailbox<Mail>>, Mail)> {
+        let Some((name, group)) = self.consumers.get_key_value(group) else { return Vec::new() };
+        let members = group.members.values();
+        members.map(|member| (Arc::clone(&member.mailbox), Mail::GroupChanged(Arc::clone(name)))).collect()
+    }
+}
+
+fn entry<'a, V: Default>(map: &'a mut HashMap<Arc<str>, V>, key: &str) -> &'a mut V {
+    entry_with(map, key, V::default)
+}
+
+fn entry_with<'a, V>(map: &'a mut HashMap<Arc<str>, V>, key: &str, make: impl FnOnce() -> V) -> &'a mut V {
+    if !map.contains_key(key) {
+        map.insert(key.into(), make());
+    }
+    map.get_mut(key).expect("the key was inserted above")
+}
+
+fn groups_of<V>(groups: &HashMap<Arc<str>, V>, belongs: impl Fn(&V) -> bool) -> Vec<Arc<str>> {
+    groups.iter().filter(|(_, members)| belongs(members)).map(|(name, _)| Arc::clone(name)).collect()
+}
+
+fn post(notices: Vec<(Arc<Mailbox<Mail>>, Mail)>) {
+    for (mailbox, mail) in notices {
+        // A member that cannot be told is closing, or will share out anew within 20 seconds by itself.
+        mailbox.post(mail).ok();
+    }
+}

@@ -1,0 +1,233 @@
+//! A client's connection to the broker: requests in, answers out.
+//!
+//! One session belongs to one connection and is driven by that connection's task alone, so nothing in it is
+//! locked. Requests that cannot be answered yet wait here, never in a task of their own:
+//!
+//! | waits for…                                   | kept as                        |
+//! |----------------------------------------------|--------------------------------|
+//! | its bytes to be durable                      | a written answer in `durable`  |
+//! | the folds to apply what it wrote             | a written answer in `applied`  |
+//! | the nameservers to hear of it                | a written answer in `registered` |
+//! | the folds to apply what it asks about        | the frame, in `deferred`       |
+//! | room in the log                              | the frame, in `stalled`; meanwhile the session is not ready |
+//! | a message                                    | an entry in [`crate::parking`] |
+//! | bytes from disk                              | a job of [`crate::readers`]    |
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use skylark_protocol::code::{RequestCode, ResponseCode};
+use skylark_protocol::frame::{self, FRAME_BYTES_MAX, Encoding, Frame};
+use skylark_protocol::header::FLAG_ONEWAY;
+use skylark_protocol::outgoing::{Outgoing, ReplyTo, Value};
+use skylark_protocol::transport::{CloseReason, Mailbox, Outbox, Peer, Service, Session};
+use skylark_storage::{PhysicalOffset, Registration};
+use tracing::{debug, error};
+
+use crate::broker::Broker;
+use crate::context::{Answers, Connection, Done, Refusal, Request};
+use crate::handlers;
+use crate::handlers::pull::Pull;
+use crate::held::Held;
+use crate::readers::ColdAnswer;
+
+/// What others leave for a session.
+pub enum Mail {
+    /// A parked pull is to be evaluated once more and answered.
+    Pull(Box<Pull>),
+    /// The bytes of a pull or a look-up came from disk.
+    Cold(ColdAnswer),
+    /// Who belongs to this consumer group has changed.
+    GroupChanged(Arc<str>),
+    /// The connection is to be closed, for this reason.
+    Close(&'static str),
+}
+
+/// A connection's mail beyond this is refused, and the connection closed for not keeping up.
+const MAIL_MAX: usize = 65_536;
+/// Frames that wait for a fold, beyond which the session takes no further ones.
+const DEFERRED_MAX: usize = 1024;
+
+/// Makes a [`ClientSession`] for each connection to the broker.
+pub struct ClientService {
+    broker: Arc<Broker>,
+}
+
+impl ClientService {
+    /// A service that hands requests to `broker`.
+    pub fn new(broker: Arc<Broker>) -> Self {
+        Self { broker }
+    }
+}
+
+impl Service for ClientService {
+    fn accept(&self, peer: Peer) -> Box<dyn Session> {
+        Box::new(ClientSession::new(Arc::clone(&self.broker), peer))
+    }
+}
+
+/// The broker's end of a client's connection.
+pub struct ClientSession {
+    broker: Arc<Broker>,
+    connection: Connection,
+    mail: VecDeque<Mail>,
+    durable: Held,
+    applied: Held,
+    registered: Held,
+    deferred: VecDeque<Deferred>,
+    deferred_until: Registration,
+    stalled: Option<Vec<u8>>,
+    room: Registration,
+    next_opaque: i32,
+}
+
+struct Deferred {
+    until: PhysicalOffset,
+    frame: Vec<u8>,
+}
+
+impl ClientSession {
+    /// A session for a peer that has just connected.
+    pub fn new(broker: Arc<Broker>, peer: Peer) -> Self {
+        let id = broker.next_connection();
+        debug!(connection = id.0, peer = %peer.address, "connected");
+        Self {
+            broker,
+            connection: Connection { id, peer, mailbox: Arc::new(Mailbox::new(MAIL_MAX)) },
+            mail: VecDeque::new(),
+            durable: Held::default(),
+            applied: Held::default(),
+            registered: Held::default(),
+            deferred: VecDeque::new(),
+            deferred_until: Registration::default(),
+            stalled: None,
+            room: Registration::default(),
+            next_opaque: 0,
+        }
+    }
+
+    fn handle(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        let header = match frame.parse() {
+            Ok(header) => header,
+            // Without an opaque there is nothing an answer could refer to.
+            Err(error) => return Err(CloseReason::Malformed(error.to_string())),
+        };
+        if header.is_response() {
+            // The broker waits for no answer of a client.
+            return Ok(());
+        }
+        let reply = ReplyTo::from((&header, &frame));
+        let request = Request { connection: &self.connection, header: &header, body: frame.body, reply };
+        let mut answers = Answers {
+            out,
+            durable: &mut self.durable,
+            applied: &mut self.applied,
+            registered: &mut self.registered,
+        };
+        let broker = &*self.broker;
+        let handled = catch_unwind(AssertUnwindSafe(|| handlers::handle(broker, &request, &mut answers)));
+        let handled = handled.unwrap_or_else(|_panic| {
+            error!(code = %header.request_code(), peer = %self.connection.peer.address, "a handler panicked");
+            Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this request; its log says more"))
+        });
+        match handled {
+            Ok(Done::Answered) => {}
+            Ok(Done::After(until)) => self.deferred.push_back(Deferred { until, frame: frame.to_vec() }),
+            Ok(Done::NoRoom) => self.stalled = Some(frame.to_vec()),
+            Err(refusal) => reply.failure(out.buffer(), refusal.code, &refusal.remark),
+        }
+        Ok(())
+    }
+
+    fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<(), CloseReason> {
+        match frame::decode(wire, FRAME_BYTES_MAX) {
+            Ok(Some((frame, _))) => self.handle(frame, out),
+            _ => Ok(()),
+        }
+    }
+
+    fn take_mail(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        self.connection.mailbox.take(cx, &mut self.mail);
+        while let Some(mail) = self.mail.pop_front() {
+            match mail {
+                Mail::Pull(pull) => handlers::pull::answer(&self.broker, *pull, &self.connection, out),
+                Mail::Cold(answer) => answer.write(out),
+                Mail::GroupChanged(group) => self.notify(&group, out),
+                Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
+            }
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, group: &str, out: &mut Outbox) {
+        let request = Outgoing {
+            // Every client reads JSON; some read nothing else.
+            encoding: Encoding::Json,
+            code: RequestCode::NOTIFY_CONSUMER_IDS_CHANGED.0,
+            opaque: self.next_opaque,
+            flag: FLAG_ONEWAY,
+            remark: None,
+            fields: &[("consumerGroup", Value::Text(group))],
+        };
+        self.next_opaque = self.next_opaque.wrapping_add(1);
+        request.write(0, out.buffer());
+    }
+
+    /// Looks again at the frames that waited for a fold.
+    fn resume_deferred(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        while let Some(front) = self.deferred.front() {
+            match self.broker.applied.wait(&mut self.deferred_until, front.until, cx.waker()) {
+                Poll::Pending => break,
+                // A stopped log applies no more; what the request asks for is answered from what there is.
+                Poll::Ready(Ok(()) | Err(_)) => {
+                    let again = self.deferred.pop_front().expect("the front was looked at above");
+                    self.handle_again(&again.frame, out)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tries once more to append what found no room.
+    fn resume_stalled(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        while let Some(frame) = self.stalled.take() {
+            // Registered before the attempt, so that room made meanwhile is not missed. Room is made by
+            // dispatch, which applies groups.
+            let next = self.broker.applied.get().advance(1);
+            let waiting = self.broker.applied.wait(&mut self.room, next, cx.waker());
+            self.handle_again(&frame, out)?;
+            if self.stalled.is_some() && waiting.is_pending() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session for ClientSession {
+    fn receive(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        self.handle(frame, out)
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        self.take_mail(cx, out)?;
+        self.resume_deferred(cx, out)?;
+        self.resume_stalled(cx, out)?;
+        self.durable.release(self.broker.log.durable(), cx, out);
+        self.applied.release(&self.broker.applied, cx, out);
+        self.registered.release(&self.broker.registered, cx, out);
+        Ok(())
+    }
+
+    fn ready(&self) -> bool {
+        self.stalled.is_none() && self.deferred.len() < DEFERRED_MAX
+    }
+
+    fn closed(&mut self, reason: &CloseReason) {
+        debug!(connection = self.connection.id.0, peer = %self.connection.peer.address, %reason, "disconnected");
+        self.connection.mailbox.close();
+        self.broker.disconnected(self.connection.id);
+    }
+}

@@ -1,0 +1,8 @@
+//! What tests of the whole binary share: programs as children, and the broker among them.
+
+// Each test binary includes all of this and uses its own part.
+#![allow(dead_code, reason = "no test binary needs every function")]
+
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod server;
