@@ -26,7 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
-//pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod context;
 pub mod dispatch;

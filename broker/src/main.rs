@@ -1,2 +1,5 @@
-//! The broker.
-fn main() {}
+//! The `skylark` binary.
+
+fn main() -> std::process::ExitCode {
+    skylark_broker::cli::main()
+}

@@ -4,17 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use skylark_nameserver::{NameServer, NameServerService};
+use skylark_nameserver::{NameServer, NameServerService, TICK_INTERVAL};
 use skylark_protocol::transport::Listener;
 use skylark_storage::clock::{Clock, SystemClock};
 use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 
 use super::{Failure, log_to_stderr};
-
-/// How often brokers that fell silent are looked for.
-const TICK: Duration = Duration::from_secs(5);
 
 /// What `skylark nameserver` takes.
 #[derive(clap::Args)]
@@ -36,9 +34,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             .into());
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let server = start(&runtime, Arc::new(SystemClock::new()));
+    let service = start(&runtime, Arc::new(SystemClock::new()), args.listen);
     let transport = TcpTransport::new(Limits::default(), runtime.handle().clone());
-    let service = Arc::new(NameServerService::new(server));
     let listening = transport
         .listen(args.listen, Listener::NameServer, service)
         .map_err(|error| format!("cannot listen on {}: {error}", args.listen))?;
@@ -59,15 +56,17 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// A registry whose silent brokers are dropped while `runtime` runs.
-pub(super) fn start(runtime: &Runtime, clock: Arc<dyn Clock>) -> Arc<NameServer> {
-    let server = Arc::new(NameServer::new(Arc::new(move || clock.monotonic())));
-    let ticking = Arc::clone(&server);
+pub(super) fn start(runtime: &Runtime, clock: Arc<dyn Clock>, listen: SocketAddr) -> Arc<NameServerService> {
+    let server = Arc::new(NameServer::new([("listenPort".to_owned(), listen.port().to_string())]));
+    let (ticking, ticking_clock) = (Arc::clone(&server), Arc::clone(&clock));
     runtime.spawn(async move {
-        let mut tick = tokio::time::interval(TICK);
+        let mut tick = tokio::time::interval(TICK_INTERVAL);
         loop {
             tick.tick().await;
-            ticking.tick();
+            for expired in ticking.tick(ticking_clock.monotonic()) {
+                warn!(cluster = expired.cluster, address = expired.address, "broker gave no sign of life");
+            }
         }
     });
-    server
+    Arc::new(NameServerService::new(server, Arc::new(move || clock.monotonic())))
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use skylark_nameserver::NameServerService;
 use skylark_protocol::transport::{Connector, Listener};
 use skylark_storage::clock::{Clock, SystemClock};
+use skylark_storage::Stopped;
 use skylark_storage::device::buffered::Directory;
 use skylark_transport_tcp::{Limits, Listening, TcpTransport};
 use tokio::runtime::Runtime;
@@ -57,7 +57,16 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         .map_err(|error| format!("cannot use data directory {}: {error}", config.data.display()))?;
     let Running { broker, dispatcher, writer, housekeeper, recovery, prepared } =
         Broker::open(Arc::new(files), Arc::clone(&clock), &config)?;
-    info!(%recovery, "log recovered");
+    info!(
+        created = recovery.created,
+        clean = recovery.clean,
+        segments = recovery.segments,
+        end = recovery.end.get(),
+        scanned_bytes = recovery.scanned_bytes,
+        rewritten_bytes = recovery.rewritten_bytes,
+        cut_bytes = recovery.cut_bytes,
+        "log recovered"
+    );
 
     let mut threads = vec![
         spawn("writer", move || writer.run())?,
@@ -81,13 +90,18 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     if let Err(error) = broker.commit_offsets() {
         warn!(%error, "the latest consumer offsets are not stored; consumers will see some messages again");
     }
-    broker.log.close()?;
+    broker.log.close();
+    let stopped = broker.log.wait_stopped();
     broker.readers.close();
     for thread in threads {
         thread.join().map_err(|_| "a thread of the broker panicked")?;
     }
-    info!("stopped");
-    served
+    served?;
+    match stopped {
+        Stopped::Closed => info!("stopped"),
+        poisoned @ Stopped::Poisoned { .. } => return Err(poisoned.into()),
+    }
+    Ok(())
 }
 
 fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dyn Clock>) -> Result<(), Failure> {
@@ -98,8 +112,7 @@ fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dy
 
     let mut listening = Vec::new();
     if let Some(address) = config.namesrv_listen {
-        let server = nameserver::start(runtime, clock);
-        let service = Arc::new(NameServerService::new(server));
+        let service = nameserver::start(runtime, clock, address);
         listening.push(transport.listen(address, Listener::NameServer, service).map_err(cannot_listen(address))?);
     }
     let service = Arc::new(ClientService::new(Arc::clone(broker)));
