@@ -65,9 +65,10 @@ fn seal(group: Closed, chain: Chain, durable_end: PhysicalOffset) -> (usize, Cha
     (records, sealed.chain, sealed.end)
 }
 
-#[test]
-fn loom_two_appenders_and_a_writer() {
-    loom::model(|| {
+/// Two appends on threads of their own, while the writer takes before, between and behind them, or while their
+/// copies are open. `tamper` gets its hands on each group first.
+fn model(tamper: fn(&mut Closed)) {
+    loom::model(move || {
         let staging = Arc::new(Mutex::new(staging()));
         let appenders = [SMALL_BYTES, LARGE_BYTES].map(|bytes| {
             let staging = Arc::clone(&staging);
@@ -76,16 +77,27 @@ fn loom_two_appenders_and_a_writer() {
         let (mut records, mut chain, mut end) = (0, Chain::START, START);
         let mut take = || {
             let group = staging.lock().take();
-            if let Some(group) = group {
+            if let Some(mut group) = group {
+                tamper(&mut group);
                 let (more, next, group_end) = seal(group, chain, end);
                 (records, chain, end) = (records + more, next, group_end);
             }
         };
-        // Before, between or after the appends, and while their copies are open.
         take();
         take();
         appenders.into_iter().for_each(|appender| appender.join().unwrap());
         take();
         assert_eq!(records, 2);
     });
+}
+
+#[test]
+fn loom_a_sealed_group_is_whole_and_nobody_writes_to_it() {
+    model(|_| ());
+}
+
+#[test]
+#[should_panic]
+fn loom_a_seal_that_does_not_wait_for_copies_is_noticed() {
+    model(|group| group.group.copies = None);
 }
