@@ -284,7 +284,11 @@ impl CheckpointFile {
         }
         let read = |index: usize| {
             let checkpoint = Checkpoint::from_slot(&slots[index])?;
-            if slot_index(checkpoint.generation) == index { Ok(checkpoint) } else { Err(SlotError::Contradiction) }
+            if slot_index(checkpoint.generation) == index {
+                Ok(checkpoint)
+            } else {
+                Err(SlotError::Contradiction)
+            }
         };
         let (current, damaged) = match (read(0), read(1)) {
             (Ok(a), Ok(b)) => (Ok(if a.generation > b.generation { a } else { b }), None),

@@ -98,6 +98,10 @@ mod tests {
         clock.clone().advance(Duration::from_micros(400));
         assert_eq!((clock.wall_ms(), clock.monotonic()), (1_002, Duration::from_millis(2)));
         clock.set_wall_ms(5);
-        assert_eq!((clock.wall_ms(), clock.monotonic()), (5, Duration::from_millis(2)), "only the wall clock jumps");
+        assert_eq!(
+            (clock.wall_ms(), clock.monotonic()),
+            (5, Duration::from_millis(2)),
+            "only the wall clock jumps"
+        );
     }
 }

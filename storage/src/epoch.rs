@@ -127,7 +127,8 @@ impl EpochRecord {
     /// # Errors
     /// When no epoch record has this payload.
     pub fn parse(bytes: &[u8]) -> Result<Self, EpochError> {
-        let payload = Payload::read_from_bytes(bytes).map_err(|_| EpochError::Length { have: bytes.len() })?;
+        let payload =
+            Payload::read_from_bytes(bytes).map_err(|_| EpochError::Length { have: bytes.len() })?;
         if payload.zero != [0; 7] {
             return Err(EpochError::NotZero);
         }

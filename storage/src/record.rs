@@ -232,7 +232,11 @@ impl RecordHeader {
 
     /// Bytes of the log the record takes; of a padding record only its header is stored.
     pub fn stored_bytes(&self) -> u64 {
-        if self.kind == Kind::PADDING.0 { RECORD_HEADER_BYTES as u64 } else { record_bytes(self.payload_bytes.get()) }
+        if self.kind == Kind::PADDING.0 {
+            RECORD_HEADER_BYTES as u64
+        } else {
+            record_bytes(self.payload_bytes.get())
+        }
     }
 
     fn sum(&self, seed: Seed, head: &[u8]) -> u32 {

@@ -312,7 +312,7 @@ impl<'a> Recovery<'a> {
         if self.believe {
             self.give_up_behind(end);
         }
-        let found = search::search(&mut self.segments, &self.checkpoint, end)?;
+        let mut found = search::search(&mut self.segments, &self.checkpoint, end)?;
         if let Some(Witness { at: witness, attested_end }) = found.witness {
             let base = self.segments.base_of(end);
             let evidence = Evidence::Witness { witness, attested_end };
@@ -322,6 +322,8 @@ impl<'a> Recovery<'a> {
             }
             self.report.repaired.get_or_insert(damage);
             self.give_up_behind(end);
+            let limit = self.segments.limit_of(self.checkpoint.newest_segment);
+            found.remains.retain(|remains| remains.end <= limit);
         }
         self.report.doubt = found.doubt;
         self.report.searched_bytes = found.searched_bytes;
@@ -372,17 +374,20 @@ impl<'a> Recovery<'a> {
         let seed = self.checkpoint.log_id.seed();
         let bytes = self.segments.read(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
         let record = Record::parse(seed, at, bytes).ok().filter(|r| r.header.fields().kind == Kind::EPOCH);
-        Ok(record.and_then(|record| EpochRecord::parse(record.payload).ok()).filter(|record| record.start == at))
+        Ok(record
+            .and_then(|record| EpochRecord::parse(record.payload).ok())
+            .filter(|record| record.start == at))
     }
 
     fn remove_left_over(&mut self) -> io::Result<()> {
-        let names = self.left_over.iter().map(|base| segment_name(*base)).chain(self.directory.unfinished.drain(..));
+        let names =
+            self.left_over.iter().map(|base| segment_name(*base)).chain(self.directory.unfinished.drain(..));
         self.report.removed = names.collect();
         for name in &self.report.removed {
             self.files.remove(name)?;
         }
         self.segments.forget();
-        if self.report.removed.is_empty() { Ok(()) } else { self.sync_names() }
+        Ok(())
     }
 
     /// Makes durable what could be read and is not known to be.
@@ -420,8 +425,14 @@ impl<'a> Recovery<'a> {
         if self.segments.file_bytes(base)?.is_none() {
             self.create_segment(base)?;
         }
+        // Even where no name changed: those that are found may be as little durable as bytes that can be read. A
+        // process that was killed between creating a file and this may have left them.
+        self.files.sync_directory("log")?;
+        self.files.sync_directory("")?;
         let next = match self.segments.header(base)? {
-            HeaderBlock::Sound(segment) if base < tip.end => NextGroup::Continues { segment, tail: self.tail(tip.end)? },
+            HeaderBlock::Sound(segment) if base < tip.end => {
+                NextGroup::Continues { segment, tail: self.tail(tip.end)? }
+            }
             _ => NextGroup::Begins { base },
         };
         // A slot that was lost may have named an epoch that left bytes behind.
@@ -430,7 +441,8 @@ impl<'a> Recovery<'a> {
         if highest_epoch >= Epoch::new(EPOCH_LIMIT.get() - 2) {
             return Err(OpenError::EpochsExhausted);
         }
-        let epoch = if certain || self.report.created { highest_epoch.next() } else { highest_epoch.next().next() };
+        let epoch =
+            if certain || self.report.created { highest_epoch.next() } else { highest_epoch.next().next() };
         let checkpoint = Checkpoint {
             durable_end: tip.end,
             chain: tip.chain,
@@ -470,20 +482,14 @@ impl<'a> Recovery<'a> {
         Ok(self.segments.read(from, bytes)?.to_vec())
     }
 
-    /// Creates a segment's file, durably, at its first step: an idle log stays small, and a new one starts at once.
+    /// Creates a segment's file at its first step: an idle log stays small, and a new one starts at once.
     fn create_segment(&mut self, base: PhysicalOffset) -> io::Result<()> {
         let file = self.files.create(&segment_name(base))?;
         let bytes = FIRST_STEP_BYTES.min(self.checkpoint.segment_bytes);
         file.write_at(0, &vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)])?;
         file.sync()?;
         self.segments.forget();
-        self.sync_names()
-    }
-
-    /// Makes names durable, that of the directory `log` included.
-    fn sync_names(&self) -> io::Result<()> {
-        self.files.sync_directory("log")?;
-        self.files.sync_directory("")
+        Ok(())
     }
 }
 

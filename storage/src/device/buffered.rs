@@ -102,7 +102,8 @@ impl Files for Directory {
     }
 
     fn space(&self) -> io::Result<Space> {
-        let found = rustix::fs::statvfs(&self.root).map_err(io::Error::from).map_err(about(&self.root, "measure"))?;
+        let found =
+            rustix::fs::statvfs(&self.root).map_err(io::Error::from).map_err(about(&self.root, "measure"))?;
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
         Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
     }
@@ -141,7 +142,8 @@ impl OpenFile {
         let (mut at, mut next) = (at, 0);
         while let Some(rest) = pieces.get_mut(next..).filter(|rest| !rest.is_empty()) {
             let written = {
-                let slices: SmallVec<[IoSlice<'_>; 3]> = rest.iter().map(|piece| IoSlice::new(piece)).collect();
+                let slices: SmallVec<[IoSlice<'_>; 3]> =
+                    rest.iter().map(|piece| IoSlice::new(piece)).collect();
                 rustix::io::pwritev(&self.file, &slices, at)
             };
             let mut written = match written {

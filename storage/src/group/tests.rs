@@ -49,7 +49,10 @@ fn every_flipped_bit_is_noticed() {
 fn a_group_elsewhere_or_of_another_log_is_refused() {
     assert!(GroupHeader::parse(seed(), AT.advance(8), &GOLDEN).is_err());
     assert!(GroupHeader::parse(LogId::from_bytes([0; 16]).seed(), AT, &GOLDEN).is_err());
-    assert_eq!(GroupHeader::parse(seed(), AT, &GOLDEN[..15]).unwrap_err(), GroupError::Truncated { have: 15 });
+    assert_eq!(
+        GroupHeader::parse(seed(), AT, &GOLDEN[..15]).unwrap_err(),
+        GroupError::Truncated { have: 15 }
+    );
 }
 
 #[test]

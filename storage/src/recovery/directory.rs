@@ -62,7 +62,8 @@ pub(super) fn judge(
         let behind = *base > checkpoint.newest_segment;
         if base.get() % segment_bytes != 0 {
             return Err(OpenError::Unexpected { file: segment_name(*base) });
-        } else if *base < checkpoint.oldest_segment || (behind && (gave_up || *header == HeaderBlock::Blank)) {
+        } else if *base < checkpoint.oldest_segment || (behind && (gave_up || *header == HeaderBlock::Blank))
+        {
             left_over.push(*base);
         } else if behind && slot_damaged && *base == checkpoint.newest_segment.advance(segment_bytes) {
             checkpoint.newest_segment = *base;
@@ -76,7 +77,8 @@ pub(super) fn judge(
         match named.next() {
             Some((base, header)) if *base == expected => {
                 if expected < checkpoint.durable_end {
-                    check_header(*base, header, segment_bytes).map_err(|evidence| corrupt(*base, 0, evidence))?;
+                    check_header(*base, header, segment_bytes)
+                        .map_err(|evidence| corrupt(*base, 0, evidence))?;
                 }
             }
             _ => return Err(corrupt(expected, 0, Evidence::SegmentMissing)),
@@ -140,7 +142,9 @@ pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
 /// For repair: the checkpoint that the segments' own headers suggest. `None` when no header is sound.
 pub(super) fn rebuild(headers: &[(PhysicalOffset, HeaderBlock)]) -> Option<Checkpoint> {
     let sound = |(base, header): &(PhysicalOffset, HeaderBlock)| match header {
-        HeaderBlock::Sound(fields) if check_header(*base, header, fields.segment_bytes).is_ok() => Some(*fields),
+        HeaderBlock::Sound(fields) if check_header(*base, header, fields.segment_bytes).is_ok() => {
+            Some(*fields)
+        }
         _ => None,
     };
     let first = headers.iter().find_map(sound)?;

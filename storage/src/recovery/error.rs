@@ -59,7 +59,10 @@ impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Witness { witness, attested_end } => {
-                write!(f, "the group at log offset {witness} proves that everything below {attested_end} was durable")
+                write!(
+                    f,
+                    "the group at log offset {witness} proves that everything below {attested_end} was durable"
+                )
             }
             Self::SegmentMissing => f.write_str("the checkpoint names this segment, but the file is missing"),
             Self::SegmentHeader(error) => write!(f, "the segment header is damaged: {error}"),
@@ -133,7 +136,9 @@ pub enum OpenError {
     #[error("the log has no epoch left to be opened in")]
     EpochsExhausted,
     /// The length of a new log's segments is impossible.
-    #[error("segments of {segment_bytes} bytes: the length must be a multiple of 4096, from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}")]
+    #[error(
+        "segments of {segment_bytes} bytes: the length must be a multiple of 4096, from {SEGMENT_BYTES_MIN} to {SEGMENT_BYTES_MAX}"
+    )]
     SegmentBytes {
         /// As asked for.
         segment_bytes: u64,

@@ -72,7 +72,8 @@ pub(crate) fn check_group(
         match fields.kind {
             Kind::EPOCH => {
                 let begins = EpochRecord::parse(record.payload).ok()?;
-                let follows = first || begins.previous.is_some_and(|previous| previous.epoch == group.last_epoch);
+                let follows =
+                    first || begins.previous.is_some_and(|previous| previous.epoch == group.last_epoch);
                 if !follows || begins.start != at || begins.epoch != fields.epoch {
                     return None;
                 }

@@ -57,7 +57,12 @@ pub(super) struct Scan<'s, 'a> {
 
 impl<'s, 'a> Scan<'s, 'a> {
     /// A scan from `tip`, which was durable.
-    pub(super) fn new(segments: &'s mut Segments<'a>, checkpoint: &Checkpoint, tip: Tip, believe: bool) -> Self {
+    pub(super) fn new(
+        segments: &'s mut Segments<'a>,
+        checkpoint: &Checkpoint,
+        tip: Tip,
+        believe: bool,
+    ) -> Self {
         Self {
             segments,
             seed: checkpoint.log_id.seed(),

@@ -42,7 +42,8 @@ pub(super) fn search(
     checkpoint: &Checkpoint,
     end: PhysicalOffset,
 ) -> io::Result<Found> {
-    let last = segments.limit_of(checkpoint.newest_segment).min(end.advance(SEARCH_BYTES).align_up(BLOCK_BYTES));
+    let last =
+        segments.limit_of(checkpoint.newest_segment).min(end.advance(SEARCH_BYTES).align_up(BLOCK_BYTES));
     let mut found = Found { searched_end: last, ..Found::default() };
     let mut skip_to = end;
     let mut at = end;
@@ -60,7 +61,9 @@ pub(super) fn search(
         found.searched_bytes += bytes as u64;
         if block[..bytes].iter().any(|&byte| byte != 0) {
             match found.remains.last_mut() {
-                Some(remains) if remains.end == at && segments.base_of(remains.start) == segments.base_of(at) => {
+                Some(remains)
+                    if remains.end == at && segments.base_of(remains.start) == segments.base_of(at) =>
+                {
                     remains.end = block_end;
                 }
                 _ => found.remains.push(at..block_end),

@@ -1,1 +1,7 @@
+//! A test per row of the decision table, then crashes everywhere.
+
 use super::*;
+
+mod crash;
+mod rows;
+mod sketch;

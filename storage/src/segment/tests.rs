@@ -13,7 +13,8 @@ const GOLDEN: [u8; SEGMENT_HEADER_BYTES] = [
     b'S', b'K', b'Y', b'L', b'K', b'S', b'E', b'G', // magic
     0x01, 0x00, 0x00, 0x00, // format_version
     0x03, 0x00, 0x00, 0x00, // epoch
-    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f, 0x10, // log_id
+    0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0a, 0x0b, 0x0c, 0x0d, 0x0e, 0x0f,
+    0x10, // log_id
     0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, // base
     0x00, 0x00, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, // segment_bytes
     0x00, 0x68, 0xe5, 0xcf, 0x8b, 0x01, 0x00, 0x00, // created_at
@@ -49,9 +50,13 @@ fn names_are_bases() {
     let base = PhysicalOffset::new(1 << 28);
     assert_eq!(segment_name(base), "log/00000000000268435456.seg");
     assert_eq!(segment_base("00000000000268435456.seg"), Some(base));
-    for stranger in
-        ["268435456.seg", "00000000000268435456.idx", "0000000000026843545x.seg", "99999999999999999999.seg", "spare"]
-    {
+    for stranger in [
+        "268435456.seg",
+        "00000000000268435456.idx",
+        "0000000000026843545x.seg",
+        "99999999999999999999.seg",
+        "spare",
+    ] {
         assert_eq!(segment_base(stranger), None, "{stranger}");
     }
 }
@@ -59,7 +64,9 @@ fn names_are_bases() {
 #[test]
 fn lengths_have_bounds() {
     assert!([SEGMENT_BYTES_MIN, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX].into_iter().all(is_segment_length));
-    for wrong in [0, SEGMENT_BYTES_MIN - BLOCK_BYTES, SEGMENT_BYTES_MIN + 512, SEGMENT_BYTES_MAX + BLOCK_BYTES] {
+    for wrong in
+        [0, SEGMENT_BYTES_MIN - BLOCK_BYTES, SEGMENT_BYTES_MIN + 512, SEGMENT_BYTES_MAX + BLOCK_BYTES]
+    {
         assert!(!is_segment_length(wrong), "{wrong}");
     }
 }

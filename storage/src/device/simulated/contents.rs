@@ -78,10 +78,6 @@ impl Contents {
         self.current.bytes
     }
 
-    pub(super) fn taken_bytes(&self) -> u64 {
-        self.current.sectors.len() as u64 * SECTOR_BYTES
-    }
-
     pub(super) fn read(&self, at: u64, buffer: &mut [u8]) -> usize {
         let bytes = usize::try_from(self.len().saturating_sub(at)).unwrap_or(usize::MAX).min(buffer.len());
         let buffer = &mut buffer[..bytes];
@@ -172,7 +168,8 @@ impl Contents {
                 continue;
             }
             // Mostly the newest, which is what write-back finds.
-            let version = if rng.random_bool(0.75) { versions.len() - 1 } else { rng.random_range(..versions.len()) };
+            let version =
+                if rng.random_bool(0.75) { versions.len() - 1 } else { rng.random_range(..versions.len()) };
             let mut sector = versions[version].clone();
             if rng.random_bool(odds.destroyed) {
                 let mut noise = [0; SECTOR];

@@ -7,7 +7,6 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::contents::{Contents, Odds};
-use crate::device::Space;
 
 /// Names a file whatever its names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,7 +30,9 @@ enum Change {
 impl Change {
     fn directory(&self) -> &str {
         match self {
-            Self::Link { name, .. } | Self::Unlink { name } | Self::Rename { to: name, .. } => directory_of(name),
+            Self::Link { name, .. } | Self::Unlink { name } | Self::Rename { to: name, .. } => {
+                directory_of(name)
+            }
         }
     }
 
@@ -75,9 +76,6 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) tears_destroy: bool,
 }
-
-/// How large a disk without a limit says it is: 1 TiB.
-const UNLIMITED_BYTES: u64 = 1 << 40;
 
 /// Whether an operation is the one that the power fails in.
 #[derive(PartialEq)]
@@ -149,19 +147,13 @@ impl State {
     pub(super) fn list(&self, directory: &str) -> io::Result<Vec<String>> {
         self.powered()?;
         let below = |name: &String| {
-            let rest = if directory.is_empty() { name } else { name.strip_prefix(directory)?.strip_prefix('/')? };
+            let rest =
+                if directory.is_empty() { name } else { name.strip_prefix(directory)?.strip_prefix('/')? };
             // A directory is listed by the names in it.
             rest.split('/').next().map(str::to_owned)
         };
         let names: BTreeSet<String> = self.names.keys().filter_map(below).collect();
         Ok(names.into_iter().collect())
-    }
-
-    /// What is taken is counted in sectors that were written.
-    pub(super) fn space(&self) -> Space {
-        let taken = self.nodes.values().map(|node| node.contents.taken_bytes()).sum::<u64>();
-        let available_bytes = self.faults.space_left.unwrap_or(UNLIMITED_BYTES.saturating_sub(taken));
-        Space { total_bytes: taken + available_bytes, available_bytes }
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -332,7 +324,11 @@ impl State {
     }
 
     fn powered(&self) -> io::Result<()> {
-        if self.faults.power_off.is_some_and(|last| self.operations >= last) { Err(power_is_off()) } else { Ok(()) }
+        if self.faults.power_off.is_some_and(|last| self.operations >= last) {
+            Err(power_is_off())
+        } else {
+            Ok(())
+        }
     }
 
     fn odds(&mut self) -> Odds {
