@@ -417,12 +417,7 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
     let compressed = [fields.clone(), vec![("compressed", "true")]].concat();
     check(RequestCode::REGISTER_BROKER, &compressed, b"{}", "the body is not a valid registration: ");
     check(RequestCode::QUERY_DATA_VERSION, &fields, b"", "the body is not a valid data version: ");
-    check(
-        RequestCode::REGISTER_TOPIC_IN_NAMESRV,
-        &[("topic", "T")],
-        b"[]",
-        "the body is not a valid route: ",
-    );
+    check(RequestCode::REGISTER_TOPIC_IN_NAMESRV, &[("topic", "T")], b"3", "the body is not a valid route: ");
     let numbered = [&fields[..2], &[("brokerId", "zero")], &fields[3..]].concat();
     check(RequestCode::UNREGISTER_BROKER, &numbered, b"", "field brokerId is not a number");
     for code in [10, 34, 9999] {
