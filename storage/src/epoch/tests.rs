@@ -1,20 +1,20 @@
 use super::*;
 
 const RECORD: EpochRecord = EpochRecord {
-    epoch: Epoch::new(7),
-    start: PhysicalOffset::new(0x2_1010),
-    previous: Some(EpochStart { epoch: Epoch::new(5), start: PhysicalOffset::new(0x1010) }),
-    cause: Cause::Leadership,
+    epoch: Epoch::new(3),
+    start: PhysicalOffset::new(0x1_1010),
+    previous: Some(EpochStart { epoch: Epoch::new(2), start: PhysicalOffset::new(0x1010) }),
+    cause: Cause::Opened,
 };
 
 #[test]
 fn golden_bytes() {
     let expected = [
-        0x10, 0x10, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00, // start
+        0x10, 0x10, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, // start
         0x10, 0x10, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, // previous_start
-        0x07, 0x00, 0x00, 0x00, // epoch
-        0x05, 0x00, 0x00, 0x00, // previous
-        0x02, // cause
+        0x03, 0x00, 0x00, 0x00, // epoch
+        0x02, 0x00, 0x00, 0x00, // previous
+        0x01, // cause
         0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
     ];
     assert_eq!(RECORD.to_bytes(), expected);
@@ -23,7 +23,7 @@ fn golden_bytes() {
 
 #[test]
 fn the_first_epoch_has_none_before() {
-    let first = EpochRecord { previous: None, cause: Cause::Opened, ..RECORD };
+    let first = EpochRecord { previous: None, cause: Cause::Leadership, ..RECORD };
     assert_eq!(EpochRecord::parse(&first.to_bytes()), Ok(first));
 }
 
@@ -36,8 +36,8 @@ fn what_no_epoch_record_says_is_refused() {
     };
     assert_eq!(refused(|bytes| bytes[24] = 0), EpochError::Cause { found: 0 });
     assert_eq!(refused(|bytes| bytes[31] = 1), EpochError::NotZero);
-    assert!(matches!(refused(|bytes| bytes[20] = 7), EpochError::Order { .. }), "its own predecessor");
+    assert!(matches!(refused(|bytes| bytes[20] = 3), EpochError::Order { .. }), "its own predecessor");
     assert!(matches!(refused(|bytes| bytes[20] = 0), EpochError::Order { .. }), "a start without an epoch");
-    assert!(matches!(refused(|bytes| bytes[10] = 3), EpochError::Order { .. }), "a predecessor further on");
+    assert!(matches!(refused(|bytes| bytes[10] = 2), EpochError::Order { .. }), "a predecessor further on");
     assert_eq!(EpochRecord::parse(&RECORD.to_bytes()[1..]), Err(EpochError::Length { have: 31 }));
 }

@@ -3,5 +3,6 @@
 use super::*;
 
 mod crash;
+mod format;
 mod rows;
 mod sketch;
