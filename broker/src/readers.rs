@@ -48,10 +48,10 @@ impl ColdAnswer {
 }
 
 /// The queue of reads between connections and reader threads.
-#[derive(Default)]
 pub struct Readers {
     jobs: Mutex<Jobs>,
     arrived: Condvar,
+    segment_bytes: u64,
 }
 
 #[derive(Default)]
@@ -61,6 +61,11 @@ struct Jobs {
 }
 
 impl Readers {
+    /// An empty queue, for a log whose segments have this length: a read stays within one file.
+    pub fn new(segment_bytes: u64) -> Self {
+        Self { jobs: Mutex::default(), arrived: Condvar::new(), segment_bytes }
+    }
+
     /// Queues a read.
     ///
     /// # Errors
@@ -79,7 +84,7 @@ impl Readers {
     /// Does one queued read, if there is one; says whether there was.
     pub fn step(&self, read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) -> bool {
         let job = self.jobs.lock().queue.pop_front();
-        job.map(|job| perform(job, &read)).is_some()
+        job.map(|job| self.perform(job, &read)).is_some()
     }
 
     /// Does reads until [`Readers::close`].
@@ -93,7 +98,7 @@ impl Readers {
                 jobs.queue.pop_front()
             };
             match job {
-                Some(job) => perform(job, &read),
+                Some(job) => self.perform(job, &read),
                 None => return,
             }
         }
@@ -104,18 +109,19 @@ impl Readers {
         self.jobs.lock().closed = true;
         self.arrived.notify_all();
     }
-}
 
-fn perform(job: ColdJob, read: &impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) {
-    let messages = fetch(&job.records, read);
-    let answer = ColdAnswer { found: job.found, messages };
-    // A closed mailbox belongs to a connection that is gone.
-    job.mailbox.post(Mail::Cold(answer)).ok();
+    fn perform(&self, job: ColdJob, read: &impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) {
+        let messages = fetch(&job.records, self.segment_bytes, read);
+        let answer = ColdAnswer { found: job.found, messages };
+        // A closed mailbox belongs to a connection that is gone.
+        job.mailbox.post(Mail::Cold(answer)).ok();
+    }
 }
 
 /// Reads records, neighbours together, and cuts out their payloads.
 fn fetch(
     records: &[(PhysicalOffset, u32)],
+    segment_bytes: u64,
     read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>,
 ) -> Result<Vec<Bytes>, Refusal> {
     let mut messages = Vec::with_capacity(records.len());
@@ -126,7 +132,8 @@ fn fetch(
         for (at, bytes) in &rest[1..] {
             let next_end = at.advance(u64::from(*bytes));
             let near = *at >= end && at.since(end) <= JOIN_BYTES_MAX;
-            if !near || next_end.since(*start) > 16 * JOIN_BYTES_MAX {
+            let same_file = at.align_down(segment_bytes) == start.align_down(segment_bytes);
+            if !near || !same_file || next_end.since(*start) > 16 * JOIN_BYTES_MAX {
                 break;
             }
             end = next_end;

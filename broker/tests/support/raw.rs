@@ -98,6 +98,7 @@ impl Raw {
                     body: frame.body.to_vec(),
                     is_response: header.is_response(),
                 };
+                drop(header);
                 self.read.drain(..bytes);
                 return Ok(Some(answer));
             }
