@@ -98,6 +98,10 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_IDLE_SECONDS", value_name = "SECONDS")]
     pub idle_seconds: Option<u64>,
 
+    /// Seconds within which a frame must be complete once its first byte is there [default: 30]
+    #[arg(long, env = "SKYLARK_FRAME_SECONDS", value_name = "SECONDS")]
+    pub frame_seconds: Option<u64>,
+
     /// Threads that serve connections, at least 2 [default: one per core, at least 2]
     #[arg(long, env = "SKYLARK_WORKERS", value_name = "COUNT")]
     pub workers: Option<usize>,
@@ -125,6 +129,7 @@ impl Settings {
             tail_bytes: self.tail_bytes.or(others.tail_bytes),
             connections_max: self.connections_max.or(others.connections_max),
             idle_seconds: self.idle_seconds.or(others.idle_seconds),
+            frame_seconds: self.frame_seconds.or(others.frame_seconds),
             workers: self.workers.or(others.workers),
         }
     }
@@ -155,6 +160,8 @@ pub struct Config {
     pub connections_max: usize,
     /// After so much silence a connection is closed.
     pub idle_seconds: u64,
+    /// A frame that takes longer costs its connection.
+    pub frame_seconds: u64,
     /// Threads that serve connections.
     pub workers: usize,
 }
@@ -291,6 +298,7 @@ impl Config {
             tail_bytes: check.within("tail-bytes", settings.tail_bytes, 32 << 20, 1 << 20..=64 << 30),
             connections_max: check.within("connections-max", settings.connections_max, 10_000, 1..=1_000_000),
             idle_seconds: check.within("idle-seconds", settings.idle_seconds, 120, 1..=86_400),
+            frame_seconds: check.within("frame-seconds", settings.frame_seconds, 30, 1..=3600),
             workers: check.within("workers", settings.workers, cores.max(2), 2..=1024),
         };
         if check.0.is_empty() { Ok(config) } else { Err(Mistakes(check.0)) }

@@ -1,5 +1,6 @@
 //! `skylark consume`: prints messages as they come.
 
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,18 +73,24 @@ impl Printer {
         if left == 0 {
             return Consumed::Release;
         }
-        let body = String::from_utf8_lossy(&message.body);
-        if self.quiet {
-            println!("{body}");
-        } else {
-            let (tag, keys) = (message.tag().unwrap_or("-"), message.keys().unwrap_or("-"));
-            println!("{} {} tag={tag} keys={keys} {body}", message.queue, message.queue_offset);
-        }
-        self.left.store(left - 1, Ordering::Relaxed);
-        if left == 1 {
+        let printed = self.print(message);
+        let left = if printed.is_ok() { left - 1 } else { 0 };
+        self.left.store(left, Ordering::Relaxed);
+        if left == 0 {
             self.done.notify_one();
         }
-        Consumed::Success
+        // Nobody reads what could not be printed, so it is left to the group.
+        if printed.is_ok() { Consumed::Success } else { Consumed::Release }
+    }
+
+    fn print(&self, message: &Received) -> io::Result<()> {
+        let body = String::from_utf8_lossy(&message.body);
+        if self.quiet {
+            return writeln!(io::stdout(), "{body}");
+        }
+        let (tag, keys) = (message.tag().unwrap_or("-"), message.keys().unwrap_or("-"));
+        let (queue, offset) = (&message.queue, message.queue_offset);
+        writeln!(io::stdout(), "{queue} {offset} tag={tag} keys={keys} {body}")
     }
 }
 

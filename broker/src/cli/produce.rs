@@ -1,6 +1,6 @@
 //! `skylark produce`: sends messages from the command line.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -152,7 +152,7 @@ impl Sending {
             let sent = result??;
             self.sent += 1;
             if !self.quiet {
-                println!("{} {} {}", sent.queue, sent.queue_offset, sent.message_id);
+                writeln!(std::io::stdout(), "{} {} {}", sent.queue, sent.queue_offset, sent.message_id)?;
             }
         }
         Ok(())

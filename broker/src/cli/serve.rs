@@ -108,6 +108,7 @@ fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dy
     let mut limits = Limits::default();
     limits.connections_max = config.connections_max;
     limits.idle = Duration::from_secs(config.idle_seconds);
+    limits.slow_frame = Duration::from_secs(config.frame_seconds);
     let transport = TcpTransport::new(limits, runtime.handle().clone());
 
     let mut listening = Vec::new();

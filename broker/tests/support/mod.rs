@@ -1,7 +1,7 @@
 //! What tests of the whole binary share: programs as children, and the broker among them.
 
 // Each test binary includes all of this and uses its own part.
-#![allow(dead_code, reason = "no test binary needs every function")]
+#![allow(dead_code, unreachable_pub, reason = "no test binary needs every function, and none exports any")]
 
 pub(crate) mod process;
 pub(crate) mod raw;
