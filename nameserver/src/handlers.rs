@@ -200,12 +200,13 @@ impl NameServer {
         now: Duration,
     ) -> Result<Answer, FieldError> {
         let broker = BrokerIdentity::decode(header)?;
-        let current = DataVersion::decode(body)?;
+        // A broker without a version has other topics than any that has one.
+        let current = if body.is_empty() { None } else { Some(DataVersion::decode(body)?) };
         let routes = &mut self.state.write().routes;
         routes.note_sign(broker.cluster_name, broker.broker_addr, now);
         let known = routes.topics_version(broker.cluster_name, broker.broker_addr);
         let body = known.map(|known| known.encode()).unwrap_or_default().into();
-        Ok(Answer { body, ..Answer::field("changed", known != Some(current)) })
+        Ok(Answer { body, ..Answer::field("changed", known.is_none() || known != current) })
     }
 
     fn heartbeat(&self, header: &Header<'_>, now: Duration) -> Result<Answer, FieldError> {

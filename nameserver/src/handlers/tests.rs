@@ -277,8 +277,9 @@ fn versions_of_topics_are_compared() {
     asked.register(&LEADER);
     let known = version.encode();
     assert_eq!(ask(version), Answer { body: known.clone().into(), ..Answer::field("changed", false) });
-    let other = DataVersion { timestamp: 1, ..version };
-    assert_eq!(ask(other), Answer { body: known.into(), ..Answer::field("changed", true) });
+    let changed = Answer { body: known.into(), ..Answer::field("changed", true) };
+    assert_eq!(ask(DataVersion { timestamp: 1, ..version }), changed);
+    assert_eq!(asked.ask(RequestCode::QUERY_DATA_VERSION, &LEADER.fields(), b""), changed);
 }
 
 #[test]
@@ -416,7 +417,7 @@ fn what_cannot_be_understood_is_refused_with_a_reason() {
     check(RequestCode::REGISTER_BROKER, &fields, b"{", "the body is not a valid registration: ");
     let compressed = [fields.clone(), vec![("compressed", "true")]].concat();
     check(RequestCode::REGISTER_BROKER, &compressed, b"{}", "the body is not a valid registration: ");
-    check(RequestCode::QUERY_DATA_VERSION, &fields, b"", "the body is not a valid data version: ");
+    check(RequestCode::QUERY_DATA_VERSION, &fields, b"x", "the body is not a valid data version: ");
     check(RequestCode::REGISTER_TOPIC_IN_NAMESRV, &[("topic", "T")], b"3", "the body is not a valid route: ");
     let numbered = [&fields[..2], &[("brokerId", "zero")], &fields[3..]].concat();
     check(RequestCode::UNREGISTER_BROKER, &numbered, b"", "field brokerId is not a number");
