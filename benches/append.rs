@@ -68,7 +68,8 @@ fn burst(opened: &mut Opened<u64>, threads: u64, iterations: u64) -> Duration {
                     })
                 })
                 .collect();
-            let times: Vec<_> = appenders.into_iter().map(|a| a.join().expect("appending does not panic")).collect();
+            let times: Vec<_> =
+                appenders.into_iter().map(|a| a.join().expect("appending does not panic")).collect();
             let first = times.iter().map(|(started, _)| *started).min().expect("there are threads");
             let last = times.iter().map(|(_, ended)| *ended).max().expect("there are threads");
             last - first

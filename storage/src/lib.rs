@@ -1,4 +1,33 @@
-//! The commit log: one append-only sequence of records, cut into segments.
+//! The commit log: one append-only sequence of records per store, cut into segments.
+//!
+//! ```text
+//!  append ──► staging ──► writer ──► write, flush ──► frontier ──► acknowledge
+//!               │            │           device          │
+//!               └── chunk ───┴──► tail in memory         └──► handover ──► folds
+//! ```
+//!
+//! | to change…                                       | open                                            |
+//! |--------------------------------------------------|-------------------------------------------------|
+//! | what a user of the log meets                     | [`log`]; `log::open` puts the parts together    |
+//! | where a record goes, what the append lock covers | [`staging`]; [`staging::Place`] is what it tells |
+//! | the memory that appenders and readers share      | `staging::chunk`, the only module with `unsafe` besides its parent |
+//! | how groups reach the disk, rolling               | [`writer`]                                      |
+//! | segment files ahead of the writer                | `ground`                                        |
+//! | checkpoints, idle work                           | [`housekeeper`]                                 |
+//! | how waiters learn that something is durable      | [`frontier`]                                    |
+//! | what folds get                                   | [`handover`]                                    |
+//! | reading: hot, cold, by offset, by group          | [`reader`]                                      |
+//! | what a restart keeps                             | [`recovery`], from [`checkpoint`] on            |
+//! | which opening wrote what                         | [`epoch`]                                       |
+//! | the bytes                                        | [`record`], [`mod@group`], [`segment`], [`checkpoint`]; `FORMAT.md` |
+//! | how a failure stops everything                   | [`poison`]                                      |
+//! | how we talk to the kernel                        | [`device`], and [`clock`]                       |
+//!
+//! Promise: a record acknowledged as durable survives power loss, and recovery yields a prefix of what was
+//! appended, never a gap. Start reading at [`CommitLog::append`].
+//!
+//! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand or run on
+//! threads; the log itself starts none.
 
 pub mod checkpoint;
 pub mod clock;
@@ -37,3 +66,8 @@ pub use record::{Kind, Record, RecordFields, RecordHeader};
 pub use recovery::{OpenError, RecoveryReport};
 pub use staging::{NewRecord, Place, TailPolicy};
 pub use writer::Writer;
+
+/// The README's example, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

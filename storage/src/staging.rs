@@ -35,8 +35,8 @@ use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHe
 
 use chunk::{Filler, Pool, Slot, Source};
 use copies::{Copies, Ticket};
-pub use unit::{NewRecord, Place};
 pub(crate) use unit::Unit;
+pub use unit::{NewRecord, Place};
 
 pub(crate) mod chunk;
 mod copies;
@@ -188,7 +188,12 @@ impl OpenCopy {
 }
 
 impl Staging {
-    pub(crate) fn new(constants: Constants, beginning: &Beginning, end: PhysicalOffset, stored_at: u64) -> Self {
+    pub(crate) fn new(
+        constants: Constants,
+        beginning: &Beginning,
+        end: PhysicalOffset,
+        stored_at: u64,
+    ) -> Self {
         let (base, created_at, filler) = match beginning {
             Beginning::Continues { segment, end, block } => {
                 let mut filler = Filler::new(&constants.pool, end.align_down(BLOCK_BYTES));
@@ -253,7 +258,8 @@ impl Staging {
         let stored_at = self.stored_at.max(now_ms);
         self.make_room(unit.bytes() as u64, stored_at);
         let start = self.filler.position();
-        let delta = u32::try_from(stored_at - self.segment.created_at).expect("segments are sealed after a day");
+        let delta =
+            u32::try_from(stored_at - self.segment.created_at).expect("segments are sealed after a day");
         let open = self.open.as_mut().expect("making room leaves a group open");
         let is_copied_later = unit.bytes() > COPIED_UNDER_LOCK_BYTES_MAX;
         let mut copy = is_copied_later.then(|| OpenCopy {
@@ -366,7 +372,8 @@ impl Staging {
         let start = self.filler.position();
         let header = self.filler.detach(GROUP_HEADER_BYTES);
         self.staged_bytes += GROUP_HEADER_BYTES as u64;
-        self.open = Some(Open { start, header, segment_header, chain: ChainBuilder::default(), copies: None });
+        self.open =
+            Some(Open { start, header, segment_header, chain: ChainBuilder::default(), copies: None });
     }
 
     /// Closes the open group, and decides where the next one starts.
@@ -422,8 +429,12 @@ impl Staging {
         if let Some(last) = self.closed.back_mut() {
             last.logical_end = base;
         }
-        self.segment =
-            Segment { base, end: base.advance(self.constants.segment_bytes), created_at: self.stored_at, is_new: true };
+        self.segment = Segment {
+            base,
+            end: base.advance(self.constants.segment_bytes),
+            created_at: self.stored_at,
+            is_new: true,
+        };
         self.begin_chunk(base);
         self.appended_end = base;
     }
@@ -507,7 +518,10 @@ impl Closed {
         // - the slots of units are gone: the copies above have ended, and a closed group gets no more;
         // - the slots of the two headers are gone: dropped above;
         // - those of earlier groups are gone likewise, which `freeze` checks: it accepts groups in order only.
-        #[expect(unsafe_code, reason = "the chunk cannot know what the group knows: that all its slots are gone")]
+        #[expect(
+            unsafe_code,
+            reason = "the chunk cannot know what the group knows: that all its slots are gone"
+        )]
         let chunk = unsafe { self.source.freeze(self.frozen_from, mark) };
         Sealed {
             segment_base: self.segment_base,
@@ -533,7 +547,8 @@ impl Sealed {
 
     /// What a device is to write at `write_from`: whole blocks, the last one filled up with zeros.
     pub(crate) fn pieces(&self, blocks: &Arc<Pool>) -> SmallVec<[Bytes; 3]> {
-        let whole_end = if self.padded { self.chunk.len() } else { self.index(self.stored_end.align_down(BLOCK_BYTES)) };
+        let whole_end =
+            if self.padded { self.chunk.len() } else { self.index(self.stored_end.align_down(BLOCK_BYTES)) };
         let mut pieces = SmallVec::new();
         if whole_end > self.index(self.write_from) {
             pieces.push(self.chunk.slice(self.index(self.write_from)..whole_end));

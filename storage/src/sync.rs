@@ -37,10 +37,7 @@ impl<T> Mutex<T> {
 
 /// A condition that threads wait for under a [`Mutex`].
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(
-    #[cfg(not(loom))] parking_lot::Condvar,
-    #[cfg(loom)] loom::sync::Condvar,
-);
+pub(crate) struct Condvar(#[cfg(not(loom))] parking_lot::Condvar, #[cfg(loom)] loom::sync::Condvar);
 
 impl Condvar {
     /// Gives the lock back until somebody notifies. May also return without cause.

@@ -31,7 +31,13 @@ fn work(world: &mut World) -> Result<(), Violation> {
 }
 
 /// Runs the workload on a disk whose power goes off at the `nth` operation, then restarts until it runs once more.
-fn run_with_cut(seed: u64, nth: u64, options: &Options, prepare: fn(&Disk), ack: Acknowledge) -> Result<(), Violation> {
+fn run_with_cut(
+    seed: u64,
+    nth: u64,
+    options: &Options,
+    prepare: fn(&Disk),
+    ack: Acknowledge,
+) -> Result<(), Violation> {
     let disk = Disk::new(seed);
     disk.power_off_at(nth);
     let mut world = match World::try_new(disk.clone(), options.clone()) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Cause, Kind, NewRecord, OpenError, Options, PhysicalOffset, ReadError, Registration, Step, Stopped,
-    TailPolicy,
+    AppendError, Cause, Kind, NewRecord, OpenError, Options, PhysicalOffset, ReadError, Registration, Step,
+    Stopped, TailPolicy,
 };
 
 use support::{HEAD_BYTES, KIND, SEGMENT_BYTES, World, options};
@@ -230,7 +230,10 @@ fn a_panic_in_the_callback_poisons_and_leaves_no_half_record() {
         drop(outcome);
     }));
     assert!(panicked.is_err());
-    assert!(matches!(log.append(&unit, |_, _, _| ()), Err(AppendError::Poisoned { cause: Cause::Callback, .. })));
+    assert!(matches!(
+        log.append(&unit, |_, _, _| ()),
+        Err(AppendError::Poisoned { cause: Cause::Callback, .. })
+    ));
     assert_eq!(world.step_writer(), Ok(Step::Stopped));
     drop(log);
     world.crash().unwrap();
@@ -382,4 +385,45 @@ fn a_sealed_segment_is_cut_and_a_spare_is_renamed() {
     assert!(length("log/00000000000000000000.seg") < 40_000);
     assert_eq!(length("log/00000000000000065536.seg"), SEGMENT_BYTES);
     world.close().unwrap();
+}
+
+#[test]
+fn groups_and_chunks_end_at_eight_mebibytes_and_nothing_is_lost_between() {
+    for tail in [TailPolicy::PackOrPad, TailPolicy::Pad] {
+        let segment_bytes = 40 << 20;
+        let undurable_bytes_max = 128 << 20;
+        let mut world =
+            World::new(Disk::new(1), Options { tail, segment_bytes, undurable_bytes_max, ..options() });
+        // Of all sizes up to the limit, several to a group, and more than a segment in all.
+        for round in 0..24_usize {
+            world.append(&[round * 170_000, 100, round * 777]).unwrap();
+            if round % 4 == 3 {
+                world.settle().unwrap();
+            }
+        }
+        world.settle().unwrap();
+        let lengths: Vec<_> =
+            world.opened.log.scan(PhysicalOffset::ZERO).map(|group| group.unwrap().bytes.len()).collect();
+        assert!(lengths.iter().all(|&length| length <= 8 << 20), "{lengths:?}");
+        assert!(lengths.iter().any(|&length| length > 5 << 20), "{lengths:?}");
+        assert!(world.frontiers().durable_end.get() > segment_bytes);
+        world.check_records().unwrap();
+        world.crash().unwrap();
+        assert_eq!(world.units.len(), 24);
+        world.close().unwrap();
+    }
+}
+
+#[test]
+fn small_groups_cross_from_chunk_to_chunk() {
+    let mut world =
+        World::new(Disk::new(1), Options { segment_bytes: 64 << 20, tail_bytes: 1 << 20, ..options() });
+    for round in 0..2500_usize {
+        world.append(&[5000 + round % 4000]).unwrap();
+        world.settle().unwrap();
+    }
+    assert!(world.frontiers().durable_end.get() > 2 * (8 << 20));
+    world.check_records().unwrap();
+    world.crash().unwrap();
+    assert_eq!(world.units.len(), 2500);
 }

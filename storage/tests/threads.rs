@@ -5,7 +5,8 @@ use std::thread;
 
 use skylark_storage::device::buffered::Directory;
 use skylark_storage::{
-    AppendError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped, SystemClock, Visibility,
+    AppendError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped, SystemClock,
+    Visibility,
 };
 
 const KIND: Kind = Kind::new(16);
@@ -102,7 +103,12 @@ fn run(options: Options) {
 
 #[test]
 fn threads_append_and_every_record_is_kept_in_order() {
-    run(Options { segment_bytes: 1 << 20, undurable_bytes_max: 1 << 20, tail_bytes: 1 << 20, ..Options::default() });
+    run(Options {
+        segment_bytes: 1 << 20,
+        undurable_bytes_max: 1 << 20,
+        tail_bytes: 1 << 20,
+        ..Options::default()
+    });
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl<'a> Scan<'a> {
             return Ok(created_at);
         }
         let block = self.shared.read_file(base, BLOCK_BYTES)?;
-        let header = SegmentHeader::parse(&block).map_err(|error| ReadError::NotASegment { at: base, error })?;
+        let header =
+            SegmentHeader::parse(&block).map_err(|error| ReadError::NotASegment { at: base, error })?;
         let created_at = header.fields().created_at;
         self.segment = Some((base, created_at));
         Ok(created_at)
@@ -120,7 +121,9 @@ impl<'a> Scan<'a> {
             return Ok(hot);
         }
         let (from, window) = &self.window;
-        if let Some(ahead) = at.get().checked_sub(from.get()).filter(|skip| skip + bytes <= window.len() as u64) {
+        if let Some(ahead) =
+            at.get().checked_sub(from.get()).filter(|skip| skip + bytes <= window.len() as u64)
+        {
             let index = usize::try_from(ahead).expect("the window is in memory");
             let length = usize::try_from(bytes).expect("the window is in memory");
             return Ok(window.slice(index..index + length));

@@ -3,7 +3,10 @@
 //! A [`Chunk`] is a stretch of memory whose byte `i` is the log's byte `base + i`. It is filled once, front to back,
 //! by slots that never overlap, and read only below a mark that no slot lies under any more. When nobody holds
 //! the chunk any longer its memory goes back to the [`Pool`], so that a busy log pays for page faults once.
-#![expect(unsafe_code, reason = "appenders fill one stretch of memory side by side, while readers share what is below")]
+#![expect(
+    unsafe_code,
+    reason = "appenders fill one stretch of memory side by side, while readers share what is below"
+)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
@@ -257,7 +260,8 @@ impl Source {
     /// # Panics
     /// When what was frozen before does not end at `from`.
     pub(crate) unsafe fn freeze(&self, from: PhysicalOffset, end: PhysicalOffset) -> Bytes {
-        let index = |at: PhysicalOffset| usize::try_from(at.since(self.base())).expect("a chunk fits into memory");
+        let index =
+            |at: PhysicalOffset| usize::try_from(at.since(self.base())).expect("a chunk fits into memory");
         let (from, end) = (index(from), index(end));
         // Relaxed: the caller has ordered this call behind all that concerns these bytes, earlier calls included.
         let frozen_end = self.chunk.frozen_end.swap(end, Ordering::Relaxed);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Clock, CommitLog, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options, PhysicalOffset,
-    Step,
+    AppendError, Clock, CommitLog, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
+    PhysicalOffset, Step,
 };
 
 /// What tests append.
@@ -178,9 +178,12 @@ impl World {
             if group.end > self.frontiers().visible_end {
                 return Err(format!("{group:?} was handed over before it was visible"));
             }
-            let expected: Vec<_> = self.units.iter().flat_map(|unit| &unit.records).skip(self.folded).collect();
+            let expected: Vec<_> =
+                self.units.iter().flat_map(|unit| &unit.records).skip(self.folded).collect();
             let found = user_records(&group)?;
-            if found.len() > expected.len() || found.iter().zip(expected).any(|(found, expected)| found != expected) {
+            if found.len() > expected.len()
+                || found.iter().zip(expected).any(|(found, expected)| found != expected)
+            {
                 return Err(format!("{group:?} holds other records than were appended"));
             }
             self.folded += found.len();
@@ -217,13 +220,18 @@ impl World {
         self.acknowledged_end = self.acknowledged_end.max(end);
         self.reopen(self.disk.crash())?;
         let report = &self.opened.recovery;
-        if report.clean && report.end == end { Ok(()) } else { Err(format!("closed at {end}, then {report:?}")) }
+        if report.clean && report.end == end {
+            Ok(())
+        } else {
+            Err(format!("closed at {end}, then {report:?}"))
+        }
     }
 
     /// Opens another state of the disk, and holds what is found against what was appended.
     pub fn reopen(&mut self, disk: Disk) -> Result<(), Violation> {
         // A disk whose power is cut during recovery must be recoverable all the same.
-        let opened = open(&disk, &self.clock, &self.options).map_err(|error| format!("cannot open: {error}"))?;
+        let opened =
+            open(&disk, &self.clock, &self.options).map_err(|error| format!("cannot open: {error}"))?;
         self.opened = opened;
         self.disk = disk;
         let groups: Vec<Group> = self
@@ -279,7 +287,10 @@ impl World {
                         let bytes = u32::try_from(record.bytes.len()).expect("records are short");
                         let cold = self.opened.log.read_cold(expected.at, bytes);
                         if cold.as_ref().ok() != Some(&record.bytes) {
-                            return Err(format!("the files do not hold the record at {}: {cold:?}", expected.at));
+                            return Err(format!(
+                                "the files do not hold the record at {}: {cold:?}",
+                                expected.at
+                            ));
                         }
                         let hot = self.opened.log.read_hot(expected.at, bytes);
                         if hot.is_some_and(|hot| hot != record.bytes) {
@@ -289,7 +300,9 @@ impl World {
                     Err(error) if unit.end <= visible_end => {
                         return Err(format!("cannot read the record at {}: {error}", expected.at));
                     }
-                    Ok(_) => return Err(format!("the record at {} is seen beyond {visible_end}", expected.at)),
+                    Ok(_) => {
+                        return Err(format!("the record at {} is seen beyond {visible_end}", expected.at));
+                    }
                     Err(_) => {}
                 }
             }
