@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod bench;
+mod consume;
 mod nameserver;
+mod produce;
 mod serve;
 
 /// A RocketMQ-compatible message broker. Without a command it serves: nameserver on 127.0.0.1:9876, broker on
@@ -23,6 +26,12 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Run a nameserver alone
     Nameserver(nameserver::Args),
+    /// Send messages
+    Produce(produce::Args),
+    /// Print messages as they come
+    Consume(consume::Args),
+    /// Put load on a broker and measure how it bears it
+    Bench(bench::Args),
 }
 
 /// Runs the command that the arguments ask for.
@@ -30,6 +39,9 @@ pub fn main() -> ExitCode {
     let outcome = match CommandLine::parse().command.unwrap_or_else(|| Command::Serve(Box::default())) {
         Command::Serve(args) => serve::run(*args),
         Command::Nameserver(args) => nameserver::run(&args),
+        Command::Produce(args) => produce::run(args),
+        Command::Consume(args) => consume::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,8 +57,17 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Starts logging to standard error, as `SKYLARK_LOG` says (`info` by default).
 fn log_to_stderr() {
+    log_from("info");
+}
+
+/// Starts logging what a person at a terminal should know, unless `SKYLARK_LOG` says otherwise.
+fn log_warnings_to_stderr() {
+    log_from("warn");
+}
+
+fn log_from(level: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("SKYLARK_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let logging = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

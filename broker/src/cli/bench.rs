@@ -21,7 +21,7 @@ use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{Failure, log_to_stderr};
+use super::{Failure, log_warnings_to_stderr};
 
 mod consume;
 mod produce;
@@ -91,7 +91,7 @@ struct Target {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    log_to_stderr();
+    log_warnings_to_stderr();
     match args.kind {
         Kind::Produce(args) => produce::run(args),
         Kind::Consume(args) => consume::run(&args),

@@ -12,7 +12,7 @@ use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use super::{Failure, log_to_stderr};
+use super::{Failure, log_warnings_to_stderr};
 
 /// What `skylark consume` takes.
 #[derive(ClapArgs)]
@@ -95,7 +95,7 @@ impl Printer {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    log_to_stderr();
+    log_warnings_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let transport = TcpTransport::new(Limits::default(), runtime.handle().clone());
     runtime.block_on(async {

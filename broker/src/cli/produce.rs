@@ -9,7 +9,7 @@ use skylark_client::{Client, ClientOptions, Message, Producer, ProducerOptions, 
 use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::task::JoinSet;
 
-use super::{Failure, log_to_stderr};
+use super::{Failure, log_warnings_to_stderr};
 
 /// What `skylark produce` takes.
 #[derive(ClapArgs)]
@@ -62,7 +62,7 @@ fn parse_property(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    log_to_stderr();
+    log_warnings_to_stderr();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let transport = TcpTransport::new(Limits::default(), runtime.handle().clone());
     runtime.block_on(async {

@@ -43,7 +43,12 @@ enum From {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
-    let common = &args.common;
+    let mut common = args.common.clone();
+    if args.until_end {
+        // What is read while warming up would not be there to be measured.
+        common.warmup = 0.0;
+    }
+    let common = &common;
     let (runtime, transport) = runtime(common)?;
     let report = runtime.block_on(async {
         let client = client(common, &transport);
@@ -103,8 +108,8 @@ async fn positions(args: &Args, client: &Client, target: &Target) -> Result<Vec<
 }
 
 const GROUP: &str = "skylark_bench";
-/// How long the broker may hold a pull when there is nothing; Java's figure.
-const HOLD_MS: i64 = 15_000;
+/// How long the broker may hold a pull when there is nothing. Short, because the end of a run waits for it.
+const HOLD_MS: i64 = 1000;
 
 /// One connection that pulls some of the queues, each with one pull at a time.
 struct Puller {

@@ -36,7 +36,7 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Args { common, in_flight, size } = args;
     let (runtime, transport) = runtime(&common)?;
-    let now_ms = SystemClock::new().now();
+    let now_ms = SystemClock::new().wall_ms();
     let report = runtime.block_on(async {
         let targets = targets(&common, &client(&common, &transport)).await?;
         let load = Arc::new(Load::new("produce", in_flight, common.connections));

@@ -135,6 +135,11 @@ impl Load {
 
     pub(super) fn report(&self, run: Run) -> Report {
         let total = self.total.lock();
+        let mut errors = total.errors.clone();
+        let running = self.running.load(Ordering::Acquire) as u64;
+        if running > 0 {
+            errors.insert("connection: not answered before the end".to_owned(), running);
+        }
         let seconds = run.measured.as_secs_f64();
         let quantile = |quantile| micros(total.latency.value_at_quantile(quantile));
         Report {
@@ -154,7 +159,7 @@ impl Load {
                 p99_9: quantile(0.999),
                 max: micros(total.latency.max()),
             },
-            errors: total.errors.clone(),
+            errors,
         }
     }
 }
