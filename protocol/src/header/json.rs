@@ -20,7 +20,7 @@ pub(crate) fn parse(text: &[u8]) -> Result<Header<'_>, HeaderError> {
         remark: None,
         fields: Fields::new(),
     };
-    let mut scanner = Scanner { text, at: 0 };
+    let mut scanner = Scanner { text, valid: std::str::from_utf8(text).ok(), at: 0 };
     scanner.object(|scanner, key| {
         match &*key {
             "code" => header.code = scanner.number()?,
@@ -72,6 +72,8 @@ impl<'a> Value<'a> {
 
 struct Scanner<'a> {
     text: &'a [u8],
+    /// The text again, if all of it is UTF-8: looked at once, instead of for each string.
+    valid: Option<&'a str>,
     at: usize,
 }
 
@@ -82,6 +84,14 @@ impl<'a> Scanner<'a> {
 
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
+    }
+
+    /// A part of the text. Bytes that are not UTF-8 become U+FFFD, as in Java.
+    fn part(&self, start: usize, end: usize) -> Cow<'a, str> {
+        match self.valid.and_then(|text| text.get(start..end)) {
+            Some(part) => Cow::Borrowed(part),
+            None => String::from_utf8_lossy(&self.text[start..end]),
+        }
     }
 
     fn skip_white_space(&mut self) {
@@ -179,8 +189,8 @@ impl<'a> Scanner<'a> {
             written.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
         match written {
             b"null" => Ok(Value::Null),
-            b"true" | b"false" => Ok(Value::Bare(String::from_utf8_lossy(written))),
-            _ if number => Ok(Value::Bare(String::from_utf8_lossy(written))),
+            b"true" | b"false" => Ok(Value::Bare(self.part(start, self.at))),
+            _ if number => Ok(Value::Bare(self.part(start, self.at))),
             _ => Err(HeaderError::Json { expected: "a value", at: start }),
         }
     }
@@ -212,7 +222,7 @@ impl<'a> Scanner<'a> {
                     open >>= 1;
                     depth -= 1;
                     if depth == 0 {
-                        return Ok(String::from_utf8_lossy(&self.text[start..self.at]));
+                        return Ok(self.part(start, self.at));
                     }
                 }
                 _ => {}
@@ -220,14 +230,14 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The string whose opening quote was just taken. Bytes that are not UTF-8 become U+FFFD, as in Java.
+    /// The string whose opening quote was just taken.
     fn string(&mut self) -> Result<Cow<'a, str>, HeaderError> {
         let start = self.at;
         let escaped = self.string_end()?;
-        let raw = &self.text[start..self.at - 1];
         if !escaped {
-            return Ok(String::from_utf8_lossy(raw));
+            return Ok(self.part(start, self.at - 1));
         }
+        let raw = &self.text[start..self.at - 1];
         unescape(raw).map(Cow::Owned).ok_or(HeaderError::Json { expected: "a known escape", at: start })
     }
 
@@ -235,16 +245,16 @@ impl<'a> Scanner<'a> {
     fn string_end(&mut self) -> Result<bool, HeaderError> {
         let mut escaped = false;
         loop {
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+                Some(end) if rest[end] == b'"' => {
+                    self.at += end + 1;
                     return Ok(escaped);
                 }
-                Some(b'\\') => {
+                Some(escape) => {
                     escaped = true;
-                    self.at += 2;
+                    self.at += escape + 2;
                 }
-                Some(_) => self.at += 1,
                 None => {
                     self.at = self.text.len();
                     return Err(self.expected("a closing quote"));
