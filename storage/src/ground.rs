@@ -90,8 +90,12 @@ impl Ground {
     /// When the disk refuses. What is known of the segment's pages is in doubt then.
     pub(crate) fn reach(&self, end: PhysicalOffset) -> io::Result<()> {
         // Acquire: pairs with the store that follows the sync.
-        while self.filled_end.load(Ordering::Acquire) < end.get() {
-            let stages = &mut *self.stages.lock();
+        if self.filled_end.load(Ordering::Acquire) >= end.get() {
+            return Ok(());
+        }
+        let stages = &mut *self.stages.lock();
+        // Once more under the lock: the housekeeper may have filled what was missing.
+        while stages.filled_end() < end {
             self.fill_active(stages)?;
         }
         Ok(())
@@ -150,7 +154,7 @@ impl Ground {
         let stages = &mut *self.stages.lock();
         let segment_end = stages.base.advance(self.segment_bytes);
         let wanted_end = segment_end.min(end.advance(self.ahead_bytes));
-        if end < segment_end && stages.base.advance(stages.active.filled_bytes) < wanted_end {
+        if end < segment_end && stages.filled_end() < wanted_end {
             self.fill_active(stages)?;
             return Ok(true);
         }
@@ -175,7 +179,7 @@ impl Ground {
         }
         stages.active.fill(self.step_bytes.min(left))?;
         // Release: whoever sees this knows the step to be synced.
-        self.filled_end.store(stages.base.get() + stages.active.filled_bytes, Ordering::Release);
+        self.filled_end.store(stages.filled_end().get(), Ordering::Release);
         Ok(())
     }
 
@@ -194,6 +198,13 @@ impl Ground {
                 Ok(left > 0)
             }
         }
+    }
+}
+
+impl Stages {
+    /// The log's position up to which the segment in use is filled.
+    fn filled_end(&self) -> PhysicalOffset {
+        self.base.advance(self.active.filled_bytes)
     }
 }
 

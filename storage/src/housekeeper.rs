@@ -74,7 +74,8 @@ impl Housekeeper {
             self.seen = (end, now);
         }
         let checkpointed = self.shared.checkpoint.lock().current().durable_end;
-        let behind = end.since(checkpointed);
+        // The writer may have got further, and stored a checkpoint, since the end was read.
+        let behind = end.get().saturating_sub(checkpointed.get());
         behind >= CHECKPOINT_EVERY_BYTES || (behind > 0 && now.saturating_sub(self.seen.1) >= IDLE)
     }
 }

@@ -225,7 +225,7 @@ impl<T: Send + 'static> CommitLog<T> {
         let mut guard = self.front.locked.lock();
         let locked = &mut *guard;
         locked.check(shared)?;
-        let staged_bytes = locked.staging.staged_bytes() - shared.handover.released_bytes();
+        let staged_bytes = locked.staging.staged_bytes().saturating_sub(shared.handover.released_bytes());
         let limit_bytes = shared.undurable_bytes_max;
         if staged_bytes > 0 && staged_bytes + unit.bytes() as u64 > limit_bytes {
             return Err(AppendError::Backpressure { staged_bytes, limit_bytes });

@@ -78,6 +78,9 @@ pub(crate) struct Constants {
     pub(crate) log_id: LogId,
     pub(crate) segment_bytes: u64,
     pub(crate) epoch: Epoch,
+    /// The epoch before. A segment without room for this epoch's record is sealed in it: an epoch begins with its
+    /// record, and recovery takes nothing for sound that stands in front of one.
+    pub(crate) previous_epoch: Epoch,
     pub(crate) tail: TailPolicy,
     pub(crate) pool: Arc<Pool>,
 }
@@ -415,7 +418,7 @@ impl Staging {
             kind: Kind::PADDING,
             head_bytes: 0,
             physical_offset: at,
-            epoch: self.constants.epoch,
+            epoch: if self.epoch_start.is_some() { self.constants.epoch } else { self.constants.previous_epoch },
             stored_at_delta: u32::try_from(self.stored_at - self.segment.created_at)
                 .expect("segments are sealed after a day"),
             payload_crc: payload_crc(self.seed, &[]),
@@ -513,15 +516,12 @@ impl Closed {
             write_from = fields.base;
         }
         let mark = if self.padded { self.records_end.align_up(BLOCK_BYTES) } else { self.records_end };
+        #[expect(unsafe_code, reason = "only the group knows that all of its slots are gone")]
         // SAFETY: every byte below the mark has been handed out, because the group was closed behind them all.
         // - those from `fill` were written under the append lock, which the take has held since;
         // - the slots of units are gone: the copies above have ended, and a closed group gets no more;
         // - the slots of the two headers are gone: dropped above;
         // - those of earlier groups are gone likewise, which `freeze` checks: it accepts groups in order only.
-        #[expect(
-            unsafe_code,
-            reason = "the chunk cannot know what the group knows: that all its slots are gone"
-        )]
         let chunk = unsafe { self.source.freeze(self.frozen_from, mark) };
         Sealed {
             segment_base: self.segment_base,

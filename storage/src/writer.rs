@@ -87,6 +87,8 @@ impl<T: Send + 'static> Writer<T> {
                 let sealed = group.seal(shared.seed, self.press.chain, self.press.durable_end);
                 self.press.print(&sealed).map(|()| Step::Worked)
             }
+            // Behind a callback that panicked nothing is taken, though groups may be left.
+            None if shared.stop.reason().is_some() => return Step::Stopped,
             None if self.front.is_closing() => self.press.finish().map(|()| Step::Stopped),
             None => self.press.flush_if_due().map(|flushed| if flushed { Step::Worked } else { Step::Idle }),
         };
@@ -140,7 +142,8 @@ impl Press {
             stored_at: group.stored_at,
             epoch: self.written.epoch,
         };
-        if let Some(own) = self.shared.epochs.last() {
+        // A group in front of the epoch's record only seals a segment that had no room for it.
+        if let Some(own) = self.shared.epochs.last().filter(|own| own.start < group.end) {
             self.written.epoch = *own;
         }
         // Bytes first, then the ends that promise them, then those who wait for the promise.
@@ -153,7 +156,7 @@ impl Press {
             start: group.start,
             end: group.end,
             created_at: group.segment_created_at,
-            epoch: self.shared.epoch,
+            epoch: self.written.epoch.epoch,
             chain: group.chain,
             bytes: group.bytes(),
         });

@@ -418,12 +418,12 @@ fn groups_and_chunks_end_at_eight_mebibytes_and_nothing_is_lost_between() {
 fn small_groups_cross_from_chunk_to_chunk() {
     let mut world =
         World::new(Disk::new(1), Options { segment_bytes: 64 << 20, tail_bytes: 1 << 20, ..options() });
-    for round in 0..2500_usize {
+    for round in 0..3000_usize {
         world.append(&[5000 + round % 4000]).unwrap();
         world.settle().unwrap();
     }
     assert!(world.frontiers().durable_end.get() > 2 * (8 << 20));
     world.check_records().unwrap();
     world.crash().unwrap();
-    assert_eq!(world.units.len(), 2500);
+    assert_eq!(world.units.len(), 3000);
 }

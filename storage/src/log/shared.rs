@@ -6,8 +6,8 @@ use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clock::Clock;
 use crate::epoch::EpochStart;
 use crate::frontier::Frontier;
-use crate::group::Chain;
 use crate::ground::Ground;
+use crate::group::Chain;
 use crate::handover::Handover;
 use crate::log::Visibility;
 use crate::log_id::{LogId, Seed};
@@ -88,20 +88,22 @@ impl Shared {
     /// Stops the log for good: nothing more is acknowledged, and everybody who waits for it learns so.
     pub(crate) fn poison(&self, cause: Cause) {
         let at = self.durable.get();
-        tracing::error!(durable_end = at.get(), %cause, "the log takes no more appends until it is opened again");
-        self.stop(Stopped::Poisoned { at, cause });
+        if self.stop(Stopped::Poisoned { at, cause: cause.clone() }) {
+            tracing::error!(durable_end = at.get(), %cause, "the log takes no more appends until it is opened again");
+        }
     }
 
-    /// Ends the log, for the first reason that is given.
-    pub(crate) fn stop(&self, reason: Stopped) {
-        self.stop.set(reason);
-        if let Some(reason) = self.stop.reason() {
-            self.durable.stop(reason);
-            self.written.stop(reason);
+    /// Ends the log, for the first reason that is given; whether this is it.
+    pub(crate) fn stop(&self, reason: Stopped) -> bool {
+        let is_first = self.stop.set(reason.clone());
+        if is_first {
+            self.durable.stop(&reason);
+            self.written.stop(&reason);
+            self.handover.end();
+            self.writer_bell.ring();
+            self.housekeeper_bell.ring();
         }
-        self.handover.end();
-        self.writer_bell.ring();
-        self.housekeeper_bell.ring();
+        is_first
     }
 
     /// Runs a thread's body. If it panics the log is poisoned: whoever waits for that thread must not wait for ever.
