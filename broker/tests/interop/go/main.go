@@ -18,7 +18,7 @@ func main() {
 	namesrv := flag.String("namesrv", "", "HOST:PORT of the name server")
 	broker := flag.String("broker", "", "HOST:PORT of the broker, for administration")
 	count := flag.Int("messages", 10_000, "how many messages")
-	timeout := flag.Duration("timeout", 3*time.Minute, "after which waiting is a failure")
+	timeout := flag.Duration("timeout", 4*time.Minute, "after which waiting is a failure")
 	flag.Parse()
 	rlog.SetLogLevel("error")
 

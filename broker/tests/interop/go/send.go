@@ -19,8 +19,21 @@ func (r *Run) createTopic() error {
 	defer client.Close()
 	err = client.CreateTopic(context.Background(), admin.WithTopicCreate(topic), admin.WithBrokerAddrCreate(r.broker),
 		admin.WithReadQueueNums(queues), admin.WithWriteQueueNums(queues))
-	r.that(err == nil, "go.create-topic", "queues=%d error=%v", queues, err)
-	return nil
+	if err != nil {
+		return err
+	}
+	// A push consumer does not start without a route, and a name server may learn of it a moment later.
+	for {
+		found, err := client.FetchPublishMessageQueues(context.Background(), topic)
+		if err == nil && len(found) == queues {
+			r.ok("go.create-topic", "queues=%d", queues)
+			return nil
+		}
+		if r.late() {
+			return fmt.Errorf("no route: %d queues, %v", len(found), err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 }
 
 // send sends every message synchronously; one that fails while the broker is away is sent again, so it may be
