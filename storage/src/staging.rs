@@ -418,7 +418,11 @@ impl Staging {
             kind: Kind::PADDING,
             head_bytes: 0,
             physical_offset: at,
-            epoch: if self.epoch_start.is_some() { self.constants.epoch } else { self.constants.previous_epoch },
+            epoch: if self.epoch_start.is_some() {
+                self.constants.epoch
+            } else {
+                self.constants.previous_epoch
+            },
             stored_at_delta: u32::try_from(self.stored_at - self.segment.created_at)
                 .expect("segments are sealed after a day"),
             payload_crc: payload_crc(self.seed, &[]),

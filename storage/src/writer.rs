@@ -136,16 +136,10 @@ impl Press {
         self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
         self.chain = group.chain;
         self.stored_end = group.stored_end;
-        self.written = DurablePoint {
-            end: group.end,
-            chain: group.chain,
-            stored_at: group.stored_at,
-            epoch: self.written.epoch,
-        };
-        // A group in front of the epoch's record only seals a segment that had no room for it.
-        if let Some(own) = self.shared.epochs.last().filter(|own| own.start < group.end) {
-            self.written.epoch = *own;
-        }
+        // A group that only seals what the opening before left stands in front of this opening's epoch.
+        let own = self.shared.epochs.last().filter(|own| own.start < group.end);
+        let epoch = own.copied().unwrap_or(self.written.epoch);
+        self.written = DurablePoint { end: group.end, chain: group.chain, stored_at: group.stored_at, epoch };
         // Bytes first, then the ends that promise them, then those who wait for the promise.
         self.shared.hot.extend(group.chunk_base, group.chunk.clone());
         self.shared.written.advance(group.end);

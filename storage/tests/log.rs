@@ -427,3 +427,30 @@ fn small_groups_cross_from_chunk_to_chunk() {
     world.crash().unwrap();
     assert_eq!(world.units.len(), 3000);
 }
+
+#[test]
+fn an_opening_that_finds_no_room_for_its_epoch_seals_the_segment_first() {
+    // How many operations the reopened log performs until its first append is durable; each may be the last.
+    for cut in 1..20 {
+        let mut world = world();
+        let largest = usize::try_from(world.opened.log.unit_bytes_max()).unwrap() - 32 - HEAD_BYTES;
+        world.append(&[100]).unwrap();
+        world.append(&[largest]).unwrap();
+        world.close().unwrap();
+        world.disk.power_off_at(cut);
+        world.append(&[100]).unwrap();
+        world.settle().unwrap();
+        assert_eq!(
+            world.frontiers().appended_end.get() / SEGMENT_BYTES,
+            2,
+            "the largest unit filled a segment"
+        );
+        world.crash().unwrap();
+        world.append(&[100]).unwrap();
+        world.settle().unwrap();
+        world.close().unwrap();
+        let epochs: Vec<_> =
+            world.opened.log.scan(PhysicalOffset::ZERO).map(|group| group.unwrap().epoch).collect();
+        assert!(epochs.is_sorted());
+    }
+}

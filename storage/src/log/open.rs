@@ -57,10 +57,11 @@ pub(super) fn open<T: Send + 'static>(
     // Small logs, as tests have, take small chunks.
     let chunk_bytes = usize::try_from(segment_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let pool = Pool::new(chunk_bytes, CHUNKS_KEPT_MAX);
-    let constants = Constants { log_id, segment_bytes, epoch, tail: options.tail, pool };
+    let previous = epochs.last().copied();
+    let previous_epoch = previous.map_or(Epoch::ZERO, |previous| previous.epoch);
+    let constants = Constants { log_id, segment_bytes, epoch, previous_epoch, tail: options.tail, pool };
     let mut staging = Staging::new(constants, &beginning, end, stored_at);
 
-    let previous = epochs.last().copied();
     let start = append_epoch(&mut staging, log_id.seed(), epoch, previous, clock.wall_ms());
     epochs.push(EpochStart { epoch, start });
 

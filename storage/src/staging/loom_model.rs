@@ -34,6 +34,7 @@ fn staging() -> Staging {
         log_id: LOG,
         segment_bytes: segment.segment_bytes,
         epoch: Epoch::new(1),
+        previous_epoch: Epoch::ZERO,
         tail: TailPolicy::PackOrPad,
         pool: Pool::new(CHUNK_BYTES, 1),
     };
