@@ -117,7 +117,11 @@ impl Ground {
                 self.files.rename(SPARE, &name)?;
                 stage
             }
-            Spare::None | Spare::GivenUp => Stage { file: self.files.create(&name)?, filled_bytes: 0 },
+            Spare::None | Spare::GivenUp => match self.files.create(&name) {
+                // Recovery keeps a segment that an earlier roll named and nothing of which was durable.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Stage::open(&*self.files, &name)?,
+                created => Stage { file: created?, filled_bytes: 0 },
+            },
         };
         // Until the name is durable too, a power cut could lose the segment with all that was flushed into it.
         self.files.sync_directory(DIRECTORY)?;

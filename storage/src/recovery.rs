@@ -176,10 +176,15 @@ pub struct RecoveryReport {
 /// durable are gone. What the log held is still there.
 pub fn recover(files: &dyn Files, options: &RecoveryOptions) -> Result<Recovered, OpenError> {
     let mut recovery = Recovery::begin(files, options)?;
-    recovery.judge_directory()?;
-    let scanned = recovery.scan()?;
-    let found = recovery.judge_end(&scanned)?;
-    let epochs = recovery.epochs(&scanned)?;
+    let (scanned, found, epochs) = loop {
+        recovery.judge_directory()?;
+        let scanned = recovery.scan()?;
+        let found = recovery.judge_end(&scanned)?;
+        match recovery.epochs(&scanned) {
+            Err(OpenError::Corrupt(damage)) if options.repair => recovery.give_up(damage),
+            epochs => break (scanned, found, epochs?),
+        }
+    };
     // Up to here everything was looked at and nothing touched.
     recovery.remove_left_over()?;
     recovery.write_again(&scanned)?;
@@ -208,6 +213,8 @@ struct Recovery<'a> {
     /// The checkpoint's word on the durable end, and on what stands in front of it, cannot be used: the scan begins
     /// at a segment's first group and believes what that says.
     believe: bool,
+    /// What lies behind the newest segment is given up, whatever it holds.
+    gave_up: bool,
     left_over: Vec<PhysicalOffset>,
     report: RecoveryReport,
 }
@@ -247,7 +254,8 @@ impl<'a> Recovery<'a> {
         report.clean = checkpoint.clean;
         let segments = Segments::new(files, checkpoint.segment_bytes);
         let (repair, left_over) = (options.repair, Vec::new());
-        Ok(Self { files, segments, directory, repair, file, checkpoint, believe, left_over, report })
+        let gave_up = false;
+        Ok(Self { files, segments, directory, repair, file, checkpoint, believe, gave_up, left_over, report })
     }
 
     /// Rows D5 to D15.
@@ -256,21 +264,23 @@ impl<'a> Recovery<'a> {
             self.left_over = self.directory.headers.iter().map(|(base, _)| *base).collect();
             return Ok(());
         }
-        let mut gave_up = false;
         loop {
-            let Self { directory, segments, checkpoint, report, .. } = self;
-            match directory::judge(directory, segments, checkpoint, report.slot_damaged, gave_up) {
-                Err(OpenError::Corrupt(damage)) if self.repair => {
-                    directory::exclude(&mut self.checkpoint, &damage);
-                    self.report.repaired.get_or_insert(damage);
-                    (self.believe, gave_up) = (true, true);
-                }
+            let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
+            match directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up) {
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage),
                 judged => {
                     self.left_over = judged?;
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Leaves the damage, and what lies behind it, out of the log.
+    fn give_up(&mut self, damage: Corruption) {
+        directory::exclude(&mut self.checkpoint, &damage);
+        (self.believe, self.gave_up) = (true, true);
+        self.report.repaired.get_or_insert(damage);
     }
 
     /// Rows S1 to S4.
@@ -357,11 +367,7 @@ impl<'a> Recovery<'a> {
             let Some(record) = self.epoch_record(start)?.filter(|record| record.epoch == epoch) else {
                 let base = self.segments.base_of(start);
                 let damage = directory::corruption(base, start.since(base), Evidence::EpochHistory);
-                if !self.repair {
-                    return Err(OpenError::Corrupt(damage));
-                }
-                self.report.repaired.get_or_insert(damage);
-                break;
+                return Err(OpenError::Corrupt(damage));
             };
             next = record.previous;
             epochs.extend(next);

@@ -51,6 +51,11 @@ impl Disk {
         Self::from_state(State::new(seed))
     }
 
+    /// Decides by `seed` from now on: of a disk that many tests begin with, each gets the same copy.
+    pub fn reseed(&self, seed: u64) {
+        self.state.lock().reseed(seed);
+    }
+
     fn from_state(state: State) -> Self {
         Self { state: Arc::new(Mutex::new(state)) }
     }

@@ -123,8 +123,8 @@ fn refuse_strangers(base: PhysicalOffset, header: &HeaderBlock, expected: LogId)
 pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
     let segment_bytes = checkpoint.segment_bytes;
     let base = damage.at.align_down(segment_bytes);
-    if matches!(damage.evidence, Evidence::SegmentShort { .. }) {
-        // What the file still has is scanned.
+    if matches!(damage.evidence, Evidence::SegmentShort { .. } | Evidence::EpochHistory) {
+        // What the file has in front of the damage is scanned.
         checkpoint.newest_segment = base;
         checkpoint.durable_end = damage.at;
     } else if base > checkpoint.oldest_segment {

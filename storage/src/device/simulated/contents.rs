@@ -130,9 +130,8 @@ impl Contents {
         for &index in self.versions.keys() {
             self.durable.set_sector(index, self.current.sector(index));
         }
-        if !self.lengths.is_empty() {
-            self.durable.resize(self.current.bytes);
-        }
+        // The length is metadata, which stays dirty until it is written: an earlier failure loses pages, not this.
+        self.durable.resize(self.current.bytes);
         self.forget();
     }
 

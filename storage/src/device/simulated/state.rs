@@ -100,6 +100,10 @@ impl State {
         }
     }
 
+    pub(super) fn reseed(&mut self, seed: u64) {
+        self.rng = Pcg64Mcg::seed_from_u64(seed);
+    }
+
     pub(super) fn crash(&mut self) -> Self {
         let mut after = self.kill();
         let odds = self.odds();

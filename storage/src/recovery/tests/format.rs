@@ -7,7 +7,8 @@ use crate::segment::SegmentHeader;
 /// The hex dumps of the format's description, in order.
 fn examples() -> Vec<Vec<u8>> {
     let text = include_str!("../../../FORMAT.md");
-    let dump = |block: &str| block.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
+    let dump =
+        |block: &str| block.split_whitespace().map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect();
     let (_, examples) = text.split_once("## Examples").unwrap();
     examples.split("```text").skip(1).map(|rest| dump(rest.split("```").next().unwrap())).collect()
 }

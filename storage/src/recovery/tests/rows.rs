@@ -561,14 +561,24 @@ fn e6_a_follower_in_doubt_cuts() {
 
 #[test]
 fn e7_a_broken_history_of_epochs_is_corruption() {
-    let log = Sketch::open(log(3).disk.kill(), &OPTIONS, Vec::new()).unwrap();
-    let first = log.epochs[0];
-    log.disk.flip_bit(&segment(0), first.start.get() + 40, 0).unwrap();
+    let mut log = log(3);
+    for _ in 0..2 {
+        log = Sketch::open(log.disk.kill(), &OPTIONS, log.groups).unwrap();
+        log.append_durably(2);
+        log.close_segment().unwrap();
+        log.flush().unwrap();
+    }
+    let log = Sketch::open(log.disk.kill(), &OPTIONS, log.groups).unwrap();
+    let third = log.epochs[2];
+    log.disk.flip_bit(&segment(1), third.start.get() % SEGMENT + 40, 0).unwrap();
     let damage = corruption(&log.disk);
-    assert_eq!((damage.at, damage.evidence), (first.start, Evidence::EpochHistory));
-    let repaired = recover(&log.disk.kill(), &REPAIR).unwrap();
-    assert_eq!(repaired.epochs.len(), 2, "what the record above says of it is kept");
-    assert_eq!(repaired.end, log.tip.end);
+    assert_eq!((damage.at, damage.evidence), (third.start, Evidence::EpochHistory));
+    let kept: Vec<Written> = log.groups.iter().filter(|group| group.end <= third.start).cloned().collect();
+    let repaired = log.disk.kill();
+    keeps_with(&repaired, &kept, &REPAIR);
+    let recovered = recover(&repaired, &REPAIR).unwrap();
+    assert_eq!(recovered.epochs, log.epochs[..2]);
+    assert_eq!(keeps(&repaired, &kept).repaired, None, "what was repaired stays so");
 }
 
 #[test]
