@@ -14,8 +14,8 @@ use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, Frontier, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options, PhysicalOffset,
-    ReadError, RecoveryReport, Writer,
+    AppendError, CommitLog, Frontier, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options,
+    PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
 use tracing::info;
 
@@ -136,7 +136,8 @@ impl Catalog {
         };
         let known = self.queues.get(topic).map_or(0, |queues| queues.len());
         let count = usize::try_from(config.read_queues.max(config.write_queues)).unwrap_or(0).max(known);
-        let queues = (0..count).map(|number| index.register(topic, u32::try_from(number).unwrap_or(u32::MAX)));
+        let queues =
+            (0..count).map(|number| index.register(topic, u32::try_from(number).unwrap_or(u32::MAX)));
         let queues = queues.collect();
         self.queues.insert(topic.into(), queues);
     }
@@ -181,7 +182,11 @@ impl Broker {
     ///
     /// # Errors
     /// When the store cannot be opened or its contents not be understood; what is durable is unchanged.
-    pub fn open(files: Arc<dyn Files>, clock: Arc<dyn Clock>, config: &Config) -> Result<Running, StartError> {
+    pub fn open(
+        files: Arc<dyn Files>,
+        clock: Arc<dyn Clock>,
+        config: &Config,
+    ) -> Result<Running, StartError> {
         let options = Options {
             segment_bytes: config.segment_bytes,
             undurable_bytes_max: config.undurable_bytes_max,
@@ -252,7 +257,8 @@ impl Broker {
         }
         for group in system::INITIAL_GROUPS {
             if catalog.groups.get(group).is_none() {
-                end = self.append_control(&GroupPut { group: group.to_owned(), config: system::initial_group() })?;
+                end = self
+                    .append_control(&GroupPut { group: group.to_owned(), config: system::initial_group() })?;
             }
         }
         Ok(end)
@@ -295,13 +301,17 @@ impl Broker {
     /// # Errors
     /// When the bytes cannot be read, or are not acknowledged.
     pub fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, Refusal> {
-        self.log.read_cold(at, bytes).map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
+        self.log
+            .read_cold(at, bytes)
+            .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
     }
 
     /// How much of the disk under the log is used, from 0 to 1.
     pub fn disk_used_ratio(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
-        self.files.space().map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
+        self.files
+            .space()
+            .map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
     }
 
     /// What has to happen every [`TICK`]: wakes pulls whose time is over, drops silent members and expired locks.

@@ -260,11 +260,13 @@ impl Config {
             }
         };
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let segment_bytes = check.within("segment-bytes", settings.segment_bytes, 256 << 20, 64 << 10..=4 << 30);
+        let segment_bytes =
+            check.within("segment-bytes", settings.segment_bytes, 256 << 20, 64 << 10..=4 << 30);
         if segment_bytes % 4096 != 0 {
             check.mistake("segment-bytes", "must be a multiple of 4096");
         }
-        let message_bytes_max = check.within("message-bytes-max", settings.message_bytes_max, 4 << 20, 1..=4 << 20);
+        let message_bytes_max =
+            check.within("message-bytes-max", settings.message_bytes_max, 4 << 20, 1..=4 << 20);
         let config = Self {
             data: settings.data.unwrap_or_else(|| PathBuf::from("data")),
             listen,
@@ -368,7 +370,10 @@ impl Check {
                 IpAddr::V4(ip) if !ip.is_unspecified() => (ip.to_string(), ip),
                 IpAddr::V6(ip) if ip.is_loopback() => (nowhere.to_string(), nowhere),
                 _ => {
-                    self.mistake("advertise", "say which host name or IPv4 address clients reach this broker by");
+                    self.mistake(
+                        "advertise",
+                        "say which host name or IPv4 address clients reach this broker by",
+                    );
                     (nowhere.to_string(), nowhere)
                 }
             };

@@ -61,13 +61,23 @@ impl Answers<'_> {
     }
 
     /// Answers that it went well once everything before `end` is durable.
-    pub fn when_durable(&mut self, end: PhysicalOffset, reply: ReplyTo, write: impl FnOnce(&mut BytesMut)) -> Handled {
+    pub fn when_durable(
+        &mut self,
+        end: PhysicalOffset,
+        reply: ReplyTo,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Handled {
         self.durable.hold(end, reply, write);
         Ok(Done::Answered)
     }
 
     /// Answers that it went well once the folds have applied everything before `end`.
-    pub fn when_applied(&mut self, end: PhysicalOffset, reply: ReplyTo, write: impl FnOnce(&mut BytesMut)) -> Handled {
+    pub fn when_applied(
+        &mut self,
+        end: PhysicalOffset,
+        reply: ReplyTo,
+        write: impl FnOnce(&mut BytesMut),
+    ) -> Handled {
         self.applied.hold(end, reply, write);
         Ok(Done::Answered)
     }

@@ -172,8 +172,16 @@ impl Dispatcher {
             return Err(ApplyError::NoQueue { at, topic, queue });
         };
         let record_bytes = record.payload.len() + RECORD_HEADER_BYTES;
-        let place = MessagePlace { topic: message.topic, queue: message.queue_id, queue_offset: message.queue_offset };
-        self.heads.apply(&Event { at, stored_at: message.store_timestamp, change: Change::Message(place) })?;
+        let place = MessagePlace {
+            topic: message.topic,
+            queue: message.queue_id,
+            queue_offset: message.queue_offset,
+        };
+        self.heads.apply(&Event {
+            at,
+            stored_at: message.store_timestamp,
+            change: Change::Message(place),
+        })?;
         let entry = Entry {
             queue_offset: message.queue_offset,
             physical_offset: at,

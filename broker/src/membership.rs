@@ -2,7 +2,7 @@
 //!
 //! Membership is volatile: clients say it again every 30 seconds, and a closed connection ends it at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,8 +73,8 @@ pub struct Membership {
 
 #[derive(Default)]
 struct Inner {
-    consumers: HashMap<Arc<str>, ConsumerGroup>,
-    producers: HashMap<Arc<str>, BTreeMap<ConnectionId, Member>>,
+    consumers: BTreeMap<Arc<str>, ConsumerGroup>,
+    producers: BTreeMap<Arc<str>, BTreeMap<ConnectionId, Member>>,
 }
 
 impl Membership {
@@ -95,7 +95,10 @@ impl Membership {
             }
             for consumer in &heartbeat.consumers {
                 let is_new = inner.join(connection, member, consumer);
-                if is_new && consumer.message_model == MessageModel::Clustering && notify(&consumer.group_name) {
+                if is_new
+                    && consumer.message_model == MessageModel::Clustering
+                    && notify(&consumer.group_name)
+                {
                     changed.extend(inner.notice(&consumer.group_name));
                 }
             }
@@ -169,7 +172,11 @@ impl Membership {
     }
 
     /// What a group reads of a topic, and whether it has members at all.
-    pub fn subscription(&self, group: &str, topic: &str) -> Result<Option<(Arc<Subscription>, MessageModel)>, NoMembers> {
+    pub fn subscription(
+        &self,
+        group: &str,
+        topic: &str,
+    ) -> Result<Option<(Arc<Subscription>, MessageModel)>, NoMembers> {
         let inner = self.inner.lock();
         let group = inner.consumers.get(group).ok_or(NoMembers)?;
         Ok(group.subscriptions.get(topic).map(|found| (Arc::clone(found), group.model)))
@@ -238,18 +245,18 @@ impl Inner {
     }
 }
 
-fn entry<'a, V: Default>(map: &'a mut HashMap<Arc<str>, V>, key: &str) -> &'a mut V {
+fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &str) -> &'a mut V {
     entry_with(map, key, V::default)
 }
 
-fn entry_with<'a, V>(map: &'a mut HashMap<Arc<str>, V>, key: &str, make: impl FnOnce() -> V) -> &'a mut V {
+fn entry_with<'a, V>(map: &'a mut BTreeMap<Arc<str>, V>, key: &str, make: impl FnOnce() -> V) -> &'a mut V {
     if !map.contains_key(key) {
         map.insert(key.into(), make());
     }
     map.get_mut(key).expect("the key was inserted above")
 }
 
-fn groups_of<V>(groups: &HashMap<Arc<str>, V>, belongs: impl Fn(&V) -> bool) -> Vec<Arc<str>> {
+fn groups_of<V>(groups: &BTreeMap<Arc<str>, V>, belongs: impl Fn(&V) -> bool) -> Vec<Arc<str>> {
     groups.iter().filter(|(_, members)| belongs(members)).map(|(name, _)| Arc::clone(name)).collect()
 }
 

@@ -83,7 +83,8 @@ impl Parking {
             let mut wanted = Vec::new();
             for (queue, tag_hash) in messages {
                 let Some(waiting) = inner.by_queue.get(queue) else { continue };
-                wanted.extend(waiting.iter().filter(|id| inner.parked[id].pull.filter.matches_hash(*tag_hash)));
+                wanted
+                    .extend(waiting.iter().filter(|id| inner.parked[id].pull.filter.matches_hash(*tag_hash)));
             }
             wanted.into_iter().filter_map(|id| inner.remove(id)).collect()
         };
@@ -94,7 +95,8 @@ impl Parking {
     pub fn expire(&self, now: Duration) {
         let woken: Vec<Parked> = {
             let mut inner = self.inner.lock();
-            let due: Vec<u64> = inner.by_deadline.range(..=(now, u64::MAX)).map(|((_, id), ())| *id).collect();
+            let due: Vec<u64> =
+                inner.by_deadline.range(..=(now, u64::MAX)).map(|((_, id), ())| *id).collect();
             due.into_iter().filter_map(|id| inner.remove(id)).collect()
         };
         post(woken);

@@ -73,7 +73,10 @@ impl Readers {
     pub fn submit(&self, job: ColdJob) -> Result<(), Refusal> {
         let mut jobs = self.jobs.lock();
         if jobs.queue.len() >= JOBS_MAX || jobs.closed {
-            return Err(Refusal::new(ResponseCode::SYSTEM_BUSY, "too many reads wait for the disk; try again"));
+            return Err(Refusal::new(
+                ResponseCode::SYSTEM_BUSY,
+                "too many reads wait for the disk; try again",
+            ));
         }
         jobs.queue.push_back(job);
         drop(jobs);
@@ -140,7 +143,8 @@ fn fetch(
             joined += 1;
         }
         let (run, behind) = rest.split_at(joined);
-        let span = u32::try_from(end.since(*start)).expect("a run is about a mebibyte, a record at most four");
+        let span =
+            u32::try_from(end.since(*start)).expect("a run is about a mebibyte, a record at most four");
         let bytes = read(*start, span)?;
         for (at, record_bytes) in run {
             let from = usize::try_from(at.since(*start)).expect("within the span");
@@ -150,4 +154,3 @@ fn fetch(
     }
     Ok(messages)
 }
-

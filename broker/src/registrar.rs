@@ -83,8 +83,12 @@ impl Registrar {
             let state = *server.state.lock();
             match state {
                 State::Away { retry_at } if retry_at <= now => self.connect(server, now),
-                State::Asked { since } if now.saturating_sub(since) > ANSWER_MAX => server.order(Order::Close),
-                State::Knows { since, .. } if now.saturating_sub(since) > INTERVAL => server.order(Order::Register),
+                State::Asked { since } if now.saturating_sub(since) > ANSWER_MAX => {
+                    server.order(Order::Close)
+                }
+                State::Knows { since, .. } if now.saturating_sub(since) > INTERVAL => {
+                    server.order(Order::Register)
+                }
                 _ => {}
             }
         }
@@ -202,7 +206,8 @@ impl RegistrarSession {
             broker_id: 0,
         };
         let fields = request.fields();
-        self.leaving = Some(write(RequestCode::UNREGISTER_BROKER, &mut self.opaque, &fields, Vec::new(), out));
+        self.leaving =
+            Some(write(RequestCode::UNREGISTER_BROKER, &mut self.opaque, &fields, Vec::new(), out));
     }
 }
 
@@ -232,7 +237,9 @@ impl Session for RegistrarSession {
             *self.server.state.lock() = State::Left;
             return Err(CloseReason::Shutdown);
         }
-        let Some((_, until)) = self.asked.take_if(|(opaque, _)| *opaque == header.opaque) else { return Ok(()) };
+        let Some((_, until)) = self.asked.take_if(|(opaque, _)| *opaque == header.opaque) else {
+            return Ok(());
+        };
         if header.response_code() != ResponseCode::SUCCESS {
             let remark = header.remark.as_deref().unwrap_or_default();
             warn!(nameserver = self.server.address, code = header.code, remark, "registration refused");
@@ -259,7 +266,9 @@ impl Session for RegistrarSession {
         if self.asked.is_none() && self.leaving.is_none() {
             let State::Knows { until, .. } = *self.server.state.lock() else { return Ok(()) };
             let broker = Arc::clone(&self.registrar.broker);
-            if let Poll::Ready(Ok(())) = broker.topics_changed.wait(&mut self.changed, until.advance(1), cx.waker()) {
+            if let Poll::Ready(Ok(())) =
+                broker.topics_changed.wait(&mut self.changed, until.advance(1), cx.waker())
+            {
                 self.register(out);
             }
         }

@@ -16,10 +16,10 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
-use skylark_protocol::frame::{self, FRAME_BYTES_MAX, Encoding, Frame};
+use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
 use skylark_protocol::header::FLAG_ONEWAY;
 use skylark_protocol::outgoing::{Outgoing, ReplyTo, Value};
 use skylark_protocol::transport::{CloseReason, Mailbox, Outbox, Peer, Service, Session};
@@ -108,7 +108,8 @@ impl ClientSession {
         }
     }
 
-    fn handle(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+    /// Handles a request, and says whether it has to be looked at again.
+    fn handle(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<Done, CloseReason> {
         let header = match frame.parse() {
             Ok(header) => header,
             // Without an opaque there is nothing an answer could refer to.
@@ -116,7 +117,7 @@ impl ClientSession {
         };
         if header.is_response() {
             // The broker waits for no answer of a client.
-            return Ok(());
+            return Ok(Done::Answered);
         }
         let reply = ReplyTo::from((&header, &frame));
         let request = Request { connection: &self.connection, header: &header, body: frame.body, reply };
@@ -130,21 +131,21 @@ impl ClientSession {
         let handled = catch_unwind(AssertUnwindSafe(|| handlers::handle(broker, &request, &mut answers)));
         let handled = handled.unwrap_or_else(|_panic| {
             error!(code = %header.request_code(), peer = %self.connection.peer.address, "a handler panicked");
-            Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this request; its log says more"))
+            Err(Refusal::new(
+                ResponseCode::SYSTEM_ERROR,
+                "the broker failed on this request; its log says more",
+            ))
         });
-        match handled {
-            Ok(Done::Answered) => {}
-            Ok(Done::After(until)) => self.deferred.push_back(Deferred { until, frame: frame.to_vec() }),
-            Ok(Done::NoRoom) => self.stalled = Some(frame.to_vec()),
-            Err(refusal) => reply.failure(out.buffer(), refusal.code, &refusal.remark),
-        }
-        Ok(())
+        Ok(handled.unwrap_or_else(|refusal| {
+            reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            Done::Answered
+        }))
     }
 
-    fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<(), CloseReason> {
+    fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<Done, CloseReason> {
         match frame::decode(wire, FRAME_BYTES_MAX) {
             Ok(Some((frame, _))) => self.handle(frame, out),
-            _ => Ok(()),
+            _ => Ok(Done::Answered),
         }
     }
 
@@ -175,16 +176,20 @@ impl ClientSession {
         request.write(0, out.buffer());
     }
 
-    /// Looks again at the frames that waited for a fold.
+    /// Looks again at the frames that waited for a fold, in their order.
     fn resume_deferred(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
-        while let Some(front) = self.deferred.front() {
-            match self.broker.applied.wait(&mut self.deferred_until, front.until, cx.waker()) {
-                Poll::Pending => break,
-                // A stopped log applies no more; what the request asks for is answered from what there is.
-                Poll::Ready(Ok(()) | Err(_)) => {
-                    let again = self.deferred.pop_front().expect("the front was looked at above");
-                    self.handle_again(&again.frame, out)?;
-                }
+        while self.stalled.is_none()
+            && let Some(front) = self.deferred.front()
+        {
+            // A stopped log applies no more; what the request asks for is answered from what there is.
+            if self.broker.applied.wait(&mut self.deferred_until, front.until, cx.waker()).is_pending() {
+                break;
+            }
+            let Deferred { frame, .. } = self.deferred.pop_front().expect("the front was looked at above");
+            match self.handle_again(&frame, out)? {
+                Done::Answered => {}
+                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
+                Done::NoRoom => self.stalled = Some(frame),
             }
         }
         Ok(())
@@ -197,9 +202,15 @@ impl ClientSession {
             // dispatch, which applies groups.
             let next = self.broker.applied.get().advance(1);
             let waiting = self.broker.applied.wait(&mut self.room, next, cx.waker());
-            self.handle_again(&frame, out)?;
-            if self.stalled.is_some() && waiting.is_pending() {
-                break;
+            match self.handle_again(&frame, out)? {
+                Done::Answered => {}
+                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
+                Done::NoRoom => {
+                    self.stalled = Some(frame);
+                    if waiting.is_pending() {
+                        break;
+                    }
+                }
             }
         }
         Ok(())
@@ -208,13 +219,23 @@ impl ClientSession {
 
 impl Session for ClientSession {
     fn receive(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
-        self.handle(frame, out)
+        // Behind a request that waits, others wait too: a producer's messages keep their order.
+        let done = match self.deferred.back() {
+            Some(last) => Done::After(last.until),
+            None => self.handle(frame, out)?,
+        };
+        match done {
+            Done::Answered => {}
+            Done::After(until) => self.deferred.push_back(Deferred { until, frame: frame.to_vec() }),
+            Done::NoRoom => self.stalled = Some(frame.to_vec()),
+        }
+        Ok(())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
         self.take_mail(cx, out)?;
-        self.resume_deferred(cx, out)?;
         self.resume_stalled(cx, out)?;
+        self.resume_deferred(cx, out)?;
         self.durable.release(self.broker.log.durable(), cx, out);
         self.applied.release(&self.broker.applied, cx, out);
         self.registered.release(&self.broker.registered, cx, out);

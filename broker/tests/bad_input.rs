@@ -130,11 +130,14 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
     let long_value = "v".repeat(40_000);
     let too_large = vec![b'x'; (4 << 20) + 1];
     let text = |value| Some(Value::Text(value));
-    let send = |changes: &[(&'static str, Option<Value<'static>>)]| with(send_fields("topic", 0, ""), changes);
+    let send =
+        |changes: &[(&'static str, Option<Value<'static>>)]| with(send_fields("topic", 0, ""), changes);
     let delayed = "DELAY\u{1}3\u{2}";
     let timed = "TIMER_DELAY_MS\u{1}3\u{2}";
     let half = "TRAN_MSG\u{1}true\u{2}";
-    let pull = |changes: &[(&'static str, Option<Value<'static>>)]| with(pull_fields("group", "topic", 0, 0), changes);
+    let pull = |changes: &[(&'static str, Option<Value<'static>>)]| {
+        with(pull_fields("group", "topic", 0, 0), changes)
+    };
     let put = |changes: &[(&'static str, Option<Value<'static>>)]| {
         let fields = vec![
             ("topic", Value::Text("made")),
@@ -155,7 +158,8 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         fields.extend([("queueId", Value::Number(0)), ("commitOffset", Value::Number(offset))]);
         fields
     };
-    let heartbeat_of = |group: &str| format!(r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{group}"}}]}}"#);
+    let heartbeat_of =
+        |group: &str| format!(r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{group}"}}]}}"#);
     let (bad_group, no_group) = (heartbeat_of("no blanks"), heartbeat_of(""));
     // The topic and the group that the cases below need.
     assert_eq!(connection.call(Code::SEND_MESSAGE_V2, &send(&[]), b"first").unwrap().code, 0);
@@ -169,30 +173,84 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("sending back", Code::CONSUMER_SEND_MSG_BACK, vec![], b"", 1),
         ("a send without a topic", Code::SEND_MESSAGE_V2, send(&[("b", None)]), b"x", 29),
         ("a send with a word for a queue", Code::SEND_MESSAGE_V2, send(&[("e", text("first"))]), b"x", 29),
-        ("a send with a number too large", Code::SEND_MESSAGE_V2, send(&[("f", text("99999999999"))]), b"x", 29),
+        (
+            "a send with a number too large",
+            Code::SEND_MESSAGE_V2,
+            send(&[("f", text("99999999999"))]),
+            b"x",
+            29,
+        ),
         ("a send of the first kind without fields", Code::SEND_MESSAGE, vec![], b"x", 29),
         ("a topic with a blank", Code::SEND_MESSAGE_V2, send(&[("b", text("no blanks"))]), b"x", 29),
         ("a topic without a name", Code::SEND_MESSAGE_V2, send(&[("b", text(""))]), b"x", 29),
         ("a topic too long", Code::SEND_MESSAGE_V2, send_fields(&long_name, 0, ""), b"x", 29),
-        ("a topic that cannot be made", Code::SEND_MESSAGE_V2, send(&[("b", text("new")), ("c", text("none"))]), b"x", 17),
-        ("a topic of the broker's own", Code::SEND_MESSAGE_V2, send(&[("b", text("SCHEDULE_TOPIC_XXXX"))]), b"x", 16),
+        (
+            "a topic that cannot be made",
+            Code::SEND_MESSAGE_V2,
+            send(&[("b", text("new")), ("c", text("none"))]),
+            b"x",
+            17,
+        ),
+        (
+            "a topic of the broker's own",
+            Code::SEND_MESSAGE_V2,
+            send(&[("b", text("SCHEDULE_TOPIC_XXXX"))]),
+            b"x",
+            16,
+        ),
         ("a retry topic of nobody", Code::SEND_MESSAGE_V2, send(&[("b", text("%RETRY%nobody"))]), b"x", 26),
-        ("a queue that is not there", Code::SEND_MESSAGE_V2, send(&[("e", Some(Value::Number(4)))]), b"x", 29),
+        (
+            "a queue that is not there",
+            Code::SEND_MESSAGE_V2,
+            send(&[("e", Some(Value::Number(4)))]),
+            b"x",
+            29,
+        ),
         ("an empty body", Code::SEND_MESSAGE_V2, send(&[]), b"", 13),
         ("a body too large", Code::SEND_MESSAGE_V2, send(&[]), &too_large, 13),
         ("properties too long", Code::SEND_MESSAGE_V2, send_fields("topic", 0, &long_value), b"x", 13),
-        ("a batch of garbage", Code::SEND_BATCH_MESSAGE, send(&[("m", text("true"))]), b"garbage garbage garbage", 13),
+        (
+            "a batch of garbage",
+            Code::SEND_BATCH_MESSAGE,
+            send(&[("m", text("true"))]),
+            b"garbage garbage garbage",
+            13,
+        ),
         ("an empty batch", Code::SEND_BATCH_MESSAGE, send(&[("m", text("true"))]), b"", 13),
-        ("a half message by its flag", Code::SEND_MESSAGE_V2, send(&[("f", Some(Value::Number(4)))]), b"x", 16),
+        (
+            "a half message by its flag",
+            Code::SEND_MESSAGE_V2,
+            send(&[("f", Some(Value::Number(4)))]),
+            b"x",
+            16,
+        ),
         ("a half message by its property", Code::SEND_MESSAGE_V2, send(&[("i", text(half))]), b"x", 16),
         ("a delay level", Code::SEND_MESSAGE_V2, send(&[("i", text(delayed))]), b"x", 13),
         ("a delay", Code::SEND_MESSAGE_V2, send(&[("i", text(timed))]), b"x", 13),
         ("a pull without a group", Code::PULL_MESSAGE, pull(&[("consumerGroup", None)]), b"", 29),
-        ("a pull with a word for an offset", Code::PULL_MESSAGE, pull(&[("queueOffset", text("start"))]), b"", 29),
+        (
+            "a pull with a word for an offset",
+            Code::PULL_MESSAGE,
+            pull(&[("queueOffset", text("start"))]),
+            b"",
+            29,
+        ),
         ("a pull of no topic", Code::PULL_MESSAGE, pull(&[("topic", text("nowhere"))]), b"", 17),
         ("a pull of no queue", Code::PULL_MESSAGE, pull(&[("queueId", Some(Value::Number(4)))]), b"", 29),
-        ("a pull of a negative queue", Code::PULL_MESSAGE, pull(&[("queueId", Some(Value::Number(-1)))]), b"", 29),
-        ("a pull beyond the end", Code::PULL_MESSAGE, pull(&[("queueOffset", Some(Value::Number(99)))]), b"", 21),
+        (
+            "a pull of a negative queue",
+            Code::PULL_MESSAGE,
+            pull(&[("queueId", Some(Value::Number(-1)))]),
+            b"",
+            29,
+        ),
+        (
+            "a pull beyond the end",
+            Code::PULL_MESSAGE,
+            pull(&[("queueOffset", Some(Value::Number(99)))]),
+            b"",
+            21,
+        ),
         ("a pull at the end", Code::PULL_MESSAGE, pull(&[("queueOffset", Some(Value::Number(1)))]), b"", 19),
         ("a pull by SQL", Code::PULL_MESSAGE, pull(&[("expressionType", text("SQL92"))]), b"", 1),
         ("a pull by no tags", Code::PULL_MESSAGE, pull(&[("subscription", text("||"))]), b"", 23),
@@ -201,25 +259,85 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a commit of nobody", Code::UPDATE_CONSUMER_OFFSET, commit("nobody", "topic", 1), b"", 26),
         ("a commit for no topic", Code::UPDATE_CONSUMER_OFFSET, commit("group", "nowhere", 1), b"", 17),
         ("a negative commit", Code::UPDATE_CONSUMER_OFFSET, commit("group", "topic", -1), b"", 29),
-        ("an offset that is not there", Code::QUERY_CONSUMER_OFFSET, with(commit("group", "topic", 0), &[("setZeroIfNotFound", text("false"))]), b"", 22),
-        ("the end of a negative queue", Code::GET_MAX_OFFSET, queue(&[("queueId", Some(Value::Number(-1)))]), b"", 29),
+        (
+            "an offset that is not there",
+            Code::QUERY_CONSUMER_OFFSET,
+            with(commit("group", "topic", 0), &[("setZeroIfNotFound", text("false"))]),
+            b"",
+            22,
+        ),
+        (
+            "the end of a negative queue",
+            Code::GET_MAX_OFFSET,
+            queue(&[("queueId", Some(Value::Number(-1)))]),
+            b"",
+            29,
+        ),
         ("a search without a time", Code::SEARCH_OFFSET_BY_TIMESTAMP, queue(&[]), b"", 29),
         ("a heartbeat of garbage", Code::HEART_BEAT, vec![], b"{\"clientID\":", 29),
         ("a heartbeat of nobody", Code::HEART_BEAT, vec![], b"{}", 29),
         ("a heartbeat for a bad group", Code::HEART_BEAT, vec![], bad_group.as_bytes(), 29),
         ("a heartbeat for no group", Code::HEART_BEAT, vec![], no_group.as_bytes(), 29),
-        ("the members of an empty group", Code::GET_CONSUMER_LIST_BY_GROUP, vec![("consumerGroup", Value::Text("group"))], b"", 1),
+        (
+            "the members of an empty group",
+            Code::GET_CONSUMER_LIST_BY_GROUP,
+            vec![("consumerGroup", Value::Text("group"))],
+            b"",
+            1,
+        ),
         ("a lock of garbage", Code::LOCK_BATCH_MQ, vec![], b"[1,2", 29),
         ("a lock of nobody", Code::LOCK_BATCH_MQ, vec![], b"{}", 29),
         ("a topic of the system", Code::UPDATE_AND_CREATE_TOPIC, put(&[("topic", text("TBW102"))]), b"", 29),
-        ("a topic without queues", Code::UPDATE_AND_CREATE_TOPIC, put(&[("readQueueNums", Some(Value::Number(0)))]), b"", 29),
-        ("a topic with too many", Code::UPDATE_AND_CREATE_TOPIC, put(&[("writeQueueNums", Some(Value::Number(1 << 30)))]), b"", 29),
-        ("a topic with a strange perm", Code::UPDATE_AND_CREATE_TOPIC, put(&[("perm", Some(Value::Number(99)))]), b"", 29),
-        ("a topic with a strange attribute", Code::UPDATE_AND_CREATE_TOPIC, put(&[("attributes", text("+color=red"))]), b"", 1),
-        ("a topic with half an attribute", Code::UPDATE_AND_CREATE_TOPIC, put(&[("attributes", text("message.type"))]), b"", 1),
-        ("a configuration of no topic", Code::GET_TOPIC_CONFIG, vec![("topic", Value::Text("nowhere"))], b"", 17),
+        (
+            "a topic without queues",
+            Code::UPDATE_AND_CREATE_TOPIC,
+            put(&[("readQueueNums", Some(Value::Number(0)))]),
+            b"",
+            29,
+        ),
+        (
+            "a topic with too many",
+            Code::UPDATE_AND_CREATE_TOPIC,
+            put(&[("writeQueueNums", Some(Value::Number(1 << 30)))]),
+            b"",
+            29,
+        ),
+        (
+            "a topic with a strange perm",
+            Code::UPDATE_AND_CREATE_TOPIC,
+            put(&[("perm", Some(Value::Number(99)))]),
+            b"",
+            29,
+        ),
+        (
+            "a topic with a strange attribute",
+            Code::UPDATE_AND_CREATE_TOPIC,
+            put(&[("attributes", text("+color=red"))]),
+            b"",
+            1,
+        ),
+        (
+            "a topic with half an attribute",
+            Code::UPDATE_AND_CREATE_TOPIC,
+            put(&[("attributes", text("message.type"))]),
+            b"",
+            1,
+        ),
+        (
+            "a configuration of no topic",
+            Code::GET_TOPIC_CONFIG,
+            vec![("topic", Value::Text("nowhere"))],
+            b"",
+            17,
+        ),
         ("a group of garbage", Code::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, vec![], b"group", 29),
-        ("a configuration of no group", Code::GET_SUBSCRIPTIONGROUP_CONFIG, vec![("group", Value::Text("none"))], b"", 26),
+        (
+            "a configuration of no group",
+            Code::GET_SUBSCRIPTIONGROUP_CONFIG,
+            vec![("group", Value::Text("none"))],
+            b"",
+            26,
+        ),
     ];
     for (name, code, fields, body, expected) in &cases {
         let answer = connection.call(*code, fields, body);
@@ -228,9 +346,12 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         assert!(!answer.remark.is_empty(), "{name}: no remark");
     }
     let mut nameserver = Raw::connect(server.nameserver()).expect("the nameserver listens");
-    let route = nameserver.call(Code::GET_ROUTEINFO_BY_TOPIC, &[("topic", Value::Text("nowhere"))], b"").unwrap();
+    let route =
+        nameserver.call(Code::GET_ROUTEINFO_BY_TOPIC, &[("topic", Value::Text("nowhere"))], b"").unwrap();
     assert_eq!(route.code, 17, "{}", route.remark);
-    for (code, body) in [(Code(9999), &b""[..]), (Code::REGISTER_BROKER, b"{"), (Code::GET_ROUTEINFO_BY_TOPIC, b"")] {
+    for (code, body) in
+        [(Code(9999), &b""[..]), (Code::REGISTER_BROKER, b"{"), (Code::GET_ROUTEINFO_BY_TOPIC, b"")]
+    {
         let answer = nameserver.call(code, &[], body).unwrap();
         assert!(answer.code != 0 && !answer.remark.is_empty(), "{code}: {answer:?}");
     }

@@ -47,7 +47,13 @@ fn body(producer: u32, sequence: u64) -> Vec<u8> {
 }
 
 /// Sends until the connection breaks.
-fn produce(server: std::net::SocketAddr, producer: u32, first: u64, acknowledged: &AtomicU64, stop: &AtomicBool) -> Told {
+fn produce(
+    server: std::net::SocketAddr,
+    producer: u32,
+    first: u64,
+    acknowledged: &AtomicU64,
+    stop: &AtomicBool,
+) -> Told {
     let mut told = Told { sent: first, ..Told::default() };
     let mut open: VecDeque<(i32, u32, u64)> = VecDeque::new();
     let Ok(mut connection) = Raw::connect(server) else { return told };
@@ -58,13 +64,16 @@ fn produce(server: std::net::SocketAddr, producer: u32, first: u64, acknowledged
             // Sent or not, from here on it may be in the log.
             let sequence = told.sent;
             told.sent += 1;
-            let Ok(opaque) = connection.send(RequestCode::SEND_MESSAGE_V2, &fields, &body(producer, sequence)) else {
+            let Ok(opaque) =
+                connection.send(RequestCode::SEND_MESSAGE_V2, &fields, &body(producer, sequence))
+            else {
                 break 'connection;
             };
             open.push_back((opaque, queue, sequence));
         }
         let Ok(Some(answer)) = connection.receive() else { break };
-        let place = open.iter().position(|(opaque, ..)| *opaque == answer.opaque).expect("an answer to a request");
+        let place =
+            open.iter().position(|(opaque, ..)| *opaque == answer.opaque).expect("an answer to a request");
         let (_, queue, sequence) = open.remove(place).expect("found above");
         assert_eq!(answer.code, 0, "a healthy broker refuses nothing: {}", answer.remark);
         assert_eq!(answer.number("queueId"), u64::from(queue));
@@ -98,7 +107,10 @@ fn read_on(connection: &mut Raw, log: &mut Log) {
                 let mut numbers = text.map(|part| std::str::from_utf8(part).unwrap().parse::<u64>().unwrap());
                 let (producer, sequence) = (numbers.next().unwrap(), numbers.next().unwrap());
                 let producer = u32::try_from(producer).unwrap();
-                assert!(message.body == body(producer, sequence), "the body of {producer}:{sequence} was altered");
+                assert!(
+                    message.body == body(producer, sequence),
+                    "the body of {producer}:{sequence} was altered"
+                );
                 known.push((producer, sequence));
             }
             assert_eq!(answer.number("nextBeginOffset"), known.len() as u64);
@@ -111,7 +123,11 @@ fn check(log: &Log, told: &[Told]) {
     for (producer, told) in (0..).zip(told) {
         for (queue, offset, sequence) in &told.acknowledged {
             let there = log[queue].get(usize::try_from(*offset).unwrap());
-            assert_eq!(there, Some(&(producer, *sequence)), "queue {queue} at {offset}: acknowledged and not there");
+            assert_eq!(
+                there,
+                Some(&(producer, *sequence)),
+                "queue {queue} at {offset}: acknowledged and not there"
+            );
         }
     }
     for (queue, messages) in log {
@@ -127,8 +143,10 @@ fn check(log: &Log, told: &[Told]) {
 
 #[test]
 fn nothing_acknowledged_is_lost_in_fifty_kills() {
-    let rounds: u32 = std::env::var("SKYLARK_CRASH_ROUNDS").map_or(50, |text| text.parse().expect("a number of rounds"));
-    let seed: u64 = std::env::var("SKYLARK_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a seed"));
+    let rounds: u32 =
+        std::env::var("SKYLARK_CRASH_ROUNDS").map_or(50, |text| text.parse().expect("a number of rounds"));
+    let seed: u64 =
+        std::env::var("SKYLARK_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a seed"));
     println!("SKYLARK_SEED={seed}");
     let mut random = Pcg64::seed_from_u64(seed);
     let mut server = Server::start_with(&["--segment-bytes", "4194304"]);
@@ -149,7 +167,11 @@ fn nothing_acknowledged_is_lost_in_fifty_kills() {
         let wanted = ACKNOWLEDGED_MIN + random.random_range(0..1000);
         let deadline = Instant::now() + Duration::from_secs(120);
         while acknowledged.load(Ordering::Relaxed) < wanted {
-            assert!(Instant::now() < deadline, "round {round}: acknowledgements stopped\n{}", server.transcript());
+            assert!(
+                Instant::now() < deadline,
+                "round {round}: acknowledgements stopped\n{}",
+                server.transcript()
+            );
             thread::yield_now();
         }
         server.kill();
@@ -166,7 +188,8 @@ fn nothing_acknowledged_is_lost_in_fifty_kills() {
         server.restart();
         let mut connection = Raw::connect(server.broker()).expect("the broker listens");
         let probe = send_fields("probe", 0, "");
-        let answer = connection.call(RequestCode::SEND_MESSAGE_V2, &probe, b"first").expect("the broker answers");
+        let answer =
+            connection.call(RequestCode::SEND_MESSAGE_V2, &probe, b"first").expect("the broker answers");
         assert_eq!(answer.code, 0, "{}", answer.remark);
         first_acks.push(begun.elapsed());
         read_on(&mut connection, &mut log);

@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use skylark_protocol::command::route::TopicRouteData;
 
 use crate::brokers::Connection;
 use crate::kv::Kv;
@@ -73,6 +74,11 @@ impl NameServer {
         let fixed =
             handlers::FIXED_PROPERTIES.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
         Self { state: RwLock::default(), properties: fixed.chain(properties).collect() }
+    }
+
+    /// Where a topic is, as code 105 tells it.
+    pub fn route_of(&self, topic: &str) -> Option<TopicRouteData> {
+        self.state.read().routes.route(topic)
     }
 
     /// Forgets brokers that gave no sign of life for too long, and ends their connections.

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args as ClapArgs;
-use skylark_client::{
-    Client, ClientOptions, Consumed, PushConsumer, PushOptions, Received, StartFrom,
-};
+use skylark_client::{Client, ClientOptions, Consumed, PushConsumer, PushOptions, Received, StartFrom};
 use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -53,9 +51,10 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
     match text {
         "first" => Ok(StartFrom::First),
         "last" => Ok(StartFrom::Last),
-        _ => text.parse().map(StartFrom::Timestamp).map_err(|_| {
-            "say first, last, or a time in milliseconds since 1970".to_owned()
-        }),
+        _ => text
+            .parse()
+            .map(StartFrom::Timestamp)
+            .map_err(|_| "say first, last, or a time in milliseconds since 1970".to_owned()),
     }
 }
 
@@ -116,7 +115,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             async move { printer.take(&message) }
         };
         let consumer = PushConsumer::start(&client, options, listener).await?;
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         if args.count != Some(0) {
             tokio::select! {
                 () = printer.done.notified() => {}

@@ -7,8 +7,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use skylark_protocol::transport::{Connector, Listener};
-use skylark_storage::clock::{Clock, SystemClock};
 use skylark_storage::Stopped;
+use skylark_storage::clock::{Clock, SystemClock};
 use skylark_storage::device::buffered::Directory;
 use skylark_transport_tcp::{Limits, Listening, TcpTransport};
 use tokio::runtime::Runtime;
@@ -104,7 +104,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dyn Clock>) -> Result<(), Failure> {
+fn serve(
+    runtime: &Runtime,
+    config: &Config,
+    broker: &Arc<Broker>,
+    clock: Arc<dyn Clock>,
+) -> Result<(), Failure> {
     let mut limits = Limits::default();
     limits.connections_max = config.connections_max;
     limits.idle = Duration::from_secs(config.idle_seconds);
@@ -114,7 +119,8 @@ fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dy
     let mut listening = Vec::new();
     if let Some(address) = config.namesrv_listen {
         let service = nameserver::start(runtime, clock, address);
-        listening.push(transport.listen(address, Listener::NameServer, service).map_err(cannot_listen(address))?);
+        listening
+            .push(transport.listen(address, Listener::NameServer, service).map_err(cannot_listen(address))?);
     }
     let service = Arc::new(ClientService::new(Arc::clone(broker)));
     let main = transport.listen(config.listen, Listener::Broker, Arc::clone(&service) as _);
@@ -123,7 +129,9 @@ fn serve(runtime: &Runtime, config: &Config, broker: &Arc<Broker>, clock: Arc<dy
         let address = std::net::SocketAddr::new(config.listen.ip(), port);
         match transport.listen(address, Listener::BrokerFast, service) {
             Ok(fast) => listening.push(fast),
-            Err(error) => warn!(%address, %error, "no fast listener; clients with vipChannelEnabled will not get through"),
+            Err(error) => {
+                warn!(%address, %error, "no fast listener; clients with vipChannelEnabled will not get through")
+            }
         }
     }
 
@@ -179,13 +187,25 @@ fn banner(config: &Config, listening: &[Listening]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "Skylark {}", env!("CARGO_PKG_VERSION"))?;
     writeln!(out, "  listens on    {}", addresses.join(", "))?;
-    writeln!(out, "  advertises    {} as {} in {}", config.identity.address, config.identity.broker, config.identity.cluster)?;
+    writeln!(
+        out,
+        "  advertises    {} as {} in {}",
+        config.identity.address, config.identity.broker, config.identity.cluster
+    )?;
     writeln!(out, "  nameservers   {}", config.namesrv.join(", "))?;
     writeln!(out, "  data          {}", shown(&config.data))?;
-    writeln!(out, "  durability    flush before ack: what is acknowledged survives process kill and power loss, not the loss of the disk")?;
-    let wide = |address: std::net::SocketAddr| !reachable(address).ip().is_loopback() || address.ip().is_unspecified();
+    writeln!(
+        out,
+        "  durability    flush before ack: what is acknowledged survives process kill and power loss, not the loss of the disk"
+    )?;
+    let wide = |address: std::net::SocketAddr| {
+        !reachable(address).ip().is_loopback() || address.ip().is_unspecified()
+    };
     if listening.iter().any(|listening| wide(listening.local_addr())) {
-        writeln!(out, "  ACCESS        UNAUTHENTICATED: whoever reaches these ports may read and write everything")?;
+        writeln!(
+            out,
+            "  ACCESS        UNAUTHENTICATED: whoever reaches these ports may read and write everything"
+        )?;
     }
     writeln!(out, "ready")?;
     out.flush()
@@ -214,7 +234,8 @@ fn read(args: Args) -> Result<(Settings, Vec<broker_conf::Notice>), Failure> {
     }
     let mut notices = Vec::new();
     if let Some(path) = &args.broker_conf {
-        let BrokerConf { settings: file, notices: found } = broker_conf::translate(&text(path)?).map_err(Mistakes)?;
+        let BrokerConf { settings: file, notices: found } =
+            broker_conf::translate(&text(path)?).map_err(Mistakes)?;
         settings = settings.or(file);
         notices = found;
     }

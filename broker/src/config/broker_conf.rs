@@ -170,11 +170,10 @@ mod tests {
 
     #[test]
     fn unknown_and_contradictory_keys_are_all_named() {
-        assert_eq!(mistakes("brokerNmae=a\nbrokerRole=SLAVE\nlistenPort=many\n"), [
-            "brokerNmae",
-            "brokerRole",
-            "listenPort"
-        ]);
+        assert_eq!(
+            mistakes("brokerNmae=a\nbrokerRole=SLAVE\nlistenPort=many\n"),
+            ["brokerNmae", "brokerRole", "listenPort"]
+        );
     }
 
     #[test]

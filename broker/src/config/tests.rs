@@ -39,11 +39,8 @@ fn other_machines_are_served_only_when_the_operator_says_so() {
 
 #[test]
 fn a_wide_listener_needs_an_advertised_address() {
-    let wide = Settings {
-        listen: text("0.0.0.0:10911"),
-        allow_unauthenticated: Some(true),
-        ..Settings::default()
-    };
+    let wide =
+        Settings { listen: text("0.0.0.0:10911"), allow_unauthenticated: Some(true), ..Settings::default() };
     assert_eq!(mistakes(wide), ["advertise"]);
 }
 

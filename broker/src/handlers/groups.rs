@@ -11,7 +11,9 @@ use skylark_protocol::header::FieldError;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Refusal, Request, refused};
-use crate::folds::groups::{ExponentialRetry, GroupConfig, GroupPut, RetryPolicy, RetryPolicyKind, Subscription};
+use crate::folds::groups::{
+    ExponentialRetry, GroupConfig, GroupPut, RetryPolicy, RetryPolicyKind, Subscription,
+};
 use crate::handlers::topics::version_to_wire;
 use crate::names;
 
@@ -61,7 +63,11 @@ pub fn all(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
     let table = GroupTable {
         data_version: version_to_wire(catalog.groups.version()),
         forbidden_table: BTreeMap::new(),
-        subscription_group_table: catalog.groups.iter().map(|(name, config)| (name, to_wire(name, config))).collect(),
+        subscription_group_table: catalog
+            .groups
+            .iter()
+            .map(|(name, config)| (name, to_wire(name, config)))
+            .collect(),
     };
     answers.body(request.reply, serde_json::to_vec(&table).expect("a table of plain fields has a JSON form"))
 }
@@ -113,10 +119,12 @@ fn policy_to_wire(policy: &RetryPolicy) -> Json {
 
 fn from_wire(wire: &SubscriptionGroupConfig) -> Result<GroupConfig, Refusal> {
     let whole = |field: &'static str, number: i64| {
-        u64::try_from(number).map_err(|_| FieldError::invalid(field, "a number from 0 on", &number.to_string()))
+        u64::try_from(number)
+            .map_err(|_| FieldError::invalid(field, "a number from 0 on", &number.to_string()))
     };
-    let retry_queues = u32::try_from(wire.retry_queue_nums)
-        .map_err(|_| FieldError::invalid("retryQueueNums", "a number from 0 on", &wire.retry_queue_nums.to_string()))?;
+    let retry_queues = u32::try_from(wire.retry_queue_nums).map_err(|_| {
+        FieldError::invalid("retryQueueNums", "a number from 0 on", &wire.retry_queue_nums.to_string())
+    })?;
     let subscriptions = wire.subscription_data_set.as_ref().and_then(Json::as_array).map(|list| {
         let text = |item: &Json, key: &str| item[key].as_str().unwrap_or_default().to_owned();
         let own = |item: &Json| Subscription {
@@ -150,7 +158,9 @@ fn policy_from_wire(wire: &Json) -> Result<RetryPolicy, Refusal> {
         None | Some("CUSTOMIZED") => RetryPolicyKind::Customized,
         Some("EXPONENTIAL") => RetryPolicyKind::Exponential,
         Some(other) => {
-            return Err(FieldError::invalid("groupRetryPolicy.type", "CUSTOMIZED or EXPONENTIAL", other).into());
+            return Err(
+                FieldError::invalid("groupRetryPolicy.type", "CUSTOMIZED or EXPONENTIAL", other).into()
+            );
         }
     };
     let exponential = &wire["exponentialRetryPolicy"];

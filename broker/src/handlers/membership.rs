@@ -54,10 +54,7 @@ pub fn heartbeat(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answe
 }
 
 /// Appends a group and its retry topic where they are missing; says before which position, if anything was.
-fn create_group(
-    broker: &Broker,
-    group: &str,
-) -> Result<Option<PhysicalOffset>, AppendError> {
+fn create_group(broker: &Broker, group: &str) -> Result<Option<PhysicalOffset>, AppendError> {
     let retry_topic = names::retry_topic(group);
     let (has_group, has_topic, queues) = {
         let catalog = broker.catalog.read();
@@ -70,7 +67,9 @@ fn create_group(
         if !broker.policy.auto_create_groups {
             return Ok(None);
         }
-        end = Some(broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() })?);
+        end = Some(
+            broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() })?,
+        );
     }
     if !has_topic && queues > 0 {
         let config = TopicConfig::with_queues(queues);

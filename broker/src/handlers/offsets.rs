@@ -60,7 +60,10 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
             return Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark));
         }
         if catalog.topics.get(topic).is_none() {
-            return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, format!("topic[{topic}] does not exist")));
+            return Err(Refusal::new(
+                ResponseCode::TOPIC_NOT_EXIST,
+                format!("topic[{topic}] does not exist"),
+            ));
         }
     }
     broker.offsets.lock().commit(group, topic, queue, offset);
@@ -124,5 +127,6 @@ fn find(catalog: &Catalog, topic: &str, queue: u32) -> Option<QueueId> {
 }
 
 fn queue_number(queue_id: i32) -> Result<u32, FieldError> {
-    u32::try_from(queue_id).map_err(|_| FieldError::invalid("queueId", "a number from 0 on", &queue_id.to_string()))
+    u32::try_from(queue_id)
+        .map_err(|_| FieldError::invalid("queueId", "a number from 0 on", &queue_id.to_string()))
 }

@@ -167,14 +167,20 @@ fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
             break;
         }
     }
-    if messages.is_empty() { Evaluated::NoneMatched(found(next)) } else { Evaluated::Messages(found(next), messages) }
+    if messages.is_empty() {
+        Evaluated::NoneMatched(found(next))
+    } else {
+        Evaluated::Messages(found(next), messages)
+    }
 }
 
 fn write(broker: &Broker, evaluated: Evaluated, connection: &Connection, out: &mut Outbox) {
     let (found, code, remark) = match evaluated {
         Evaluated::Messages(found, messages) => return fetch(broker, found, &messages, connection, out),
         Evaluated::NoneMatched(found) => (found, ResponseCode::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE"),
-        Evaluated::AtEnd(found) if found.max == 0 => (found, ResponseCode::PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE"),
+        Evaluated::AtEnd(found) if found.max == 0 => {
+            (found, ResponseCode::PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE")
+        }
         Evaluated::AtEnd(found) => (found, ResponseCode::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE"),
         Evaluated::Below(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL"),
         Evaluated::Beyond(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY"),
@@ -244,8 +250,10 @@ fn check(catalog: &Catalog, group: &GroupConfig, pull: &PullRequest<'_>) -> Resu
     }
     let queue = u32::try_from(pull.queue_id).ok().filter(|queue| *queue < config.read_queues);
     queue.and_then(|queue| queues.get(queue as usize).copied()).ok_or_else(|| {
-        let remark =
-            format!("queueId[{}] is illegal, topic {} has {} read queues", pull.queue_id, pull.topic, config.read_queues);
+        let remark = format!(
+            "queueId[{}] is illegal, topic {} has {} read queues",
+            pull.queue_id, pull.topic, config.read_queues
+        );
         Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
     })
 }
@@ -261,12 +269,18 @@ fn filter(broker: &Broker, group: &GroupConfig, pull: &PullRequest<'_>) -> Resul
             .map_err(|error| Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, error.to_string()));
     }
     let not_there = || {
-        let remark = format!("the consumer's group info not exist: {} has no member that sent a heartbeat", pull.consumer_group);
+        let remark = format!(
+            "the consumer's group info not exist: {} has no member that sent a heartbeat",
+            pull.consumer_group
+        );
         Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark)
     };
     let found = broker.membership.subscription(pull.consumer_group, pull.topic).map_err(|_| not_there())?;
     let Some((subscription, model)) = found else {
-        let remark = format!("the consumer's subscription not exist: {} does not read {}", pull.consumer_group, pull.topic);
+        let remark = format!(
+            "the consumer's subscription not exist: {} does not read {}",
+            pull.consumer_group, pull.topic
+        );
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
     };
     if model == MessageModel::Broadcasting && !group.broadcast {

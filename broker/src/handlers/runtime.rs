@@ -72,7 +72,12 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
 /// A duration the way RocketMQ spells it.
 fn spelled(ms: u64) -> String {
     let seconds = ms / 1000;
-    let parts = [(seconds / 86_400, "days"), (seconds / 3600 % 24, "hours"), (seconds / 60 % 60, "minutes"), (seconds % 60, "seconds")];
+    let parts = [
+        (seconds / 86_400, "days"),
+        (seconds / 3600 % 24, "hours"),
+        (seconds / 60 % 60, "minutes"),
+        (seconds % 60, "seconds"),
+    ];
     let mut text = String::from("[ ");
     for (index, (count, unit)) in parts.iter().enumerate() {
         let separator = if index == 0 { "" } else { ", " };

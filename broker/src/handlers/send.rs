@@ -9,7 +9,9 @@ use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::send::SendRequest;
 use skylark_protocol::message::batch::inner_messages;
 use skylark_protocol::message::properties::{self, Properties};
-use skylark_protocol::message::{MessageParts, MessageRefused, NewMessage, OffsetMessageId, fill_head, sys_flag};
+use skylark_protocol::message::{
+    MessageParts, MessageRefused, NewMessage, OffsetMessageId, fill_head, sys_flag,
+};
 use skylark_protocol::outgoing::Value;
 use skylark_storage::{NewRecord, Place};
 use smallvec::SmallVec;
@@ -59,7 +61,11 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         added_properties: &[],
     };
     refuse_unbuilt(message.properties, message.sys_flag)?;
-    if send.batch { batch(broker, request, answers, message, queue) } else { single(broker, request, answers, message, queue) }
+    if send.batch {
+        batch(broker, request, answers, message, queue)
+    } else {
+        single(broker, request, answers, message, queue)
+    }
 }
 
 fn single(
@@ -90,10 +96,11 @@ fn single(
     let rest = parts.rest();
     let unit = [NewRecord { kind: kinds::MESSAGE, head: parts.head(), rest: &rest }];
     let mut stamped = Stamped::default();
-    let appended = match broker.log.append(&unit, |state, place, head| stamped = stamp(state, queue, &place, head)) {
-        Ok(appended) => appended,
-        Err(error) => return refused(&error),
-    };
+    let appended =
+        match broker.log.append(&unit, |state, place, head| stamped = stamp(state, queue, &place, head)) {
+            Ok(appended) => appended,
+            Err(error) => return refused(&error),
+        };
     broker.rates.puts.add(1, parts.len() as u64);
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
     let mut text = IdText::default();
@@ -131,11 +138,11 @@ fn batch(
     }
     let rests: Vec<_> = parts.iter().map(MessageParts::rest).collect();
     let records = parts.iter().zip(&rests);
-    let unit: Vec<_> = records
-        .map(|(parts, rest)| NewRecord { kind: kinds::MESSAGE, head: parts.head(), rest })
-        .collect();
+    let unit: Vec<_> =
+        records.map(|(parts, rest)| NewRecord { kind: kinds::MESSAGE, head: parts.head(), rest }).collect();
     let mut stamps = Vec::with_capacity(unit.len());
-    let appended = broker.log.append(&unit, |state, place, head| stamps.push(stamp(state, queue, &place, head)));
+    let appended =
+        broker.log.append(&unit, |state, place, head| stamps.push(stamp(state, queue, &place, head)));
     let appended = match appended {
         Ok(appended) => appended,
         Err(error) => return refused(&error),
@@ -205,7 +212,9 @@ fn refuse_unbuilt(properties: &[u8], flags: i32) -> Result<(), Refusal> {
         match name {
             properties::TRAN_MSG if value.eq_ignore_ascii_case("true") => return Err(transactional()),
             properties::DELAY if value.parse::<i32>().map_or(true, |level| level > 0) => {
-                return Err(illegal("this release does not delay messages: leave the delay level (DELAY) out"));
+                return Err(illegal(
+                    "this release does not delay messages: leave the delay level (DELAY) out",
+                ));
             }
             properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
                 return Err(illegal(format_args!("this release does not delay messages: leave {name} out")));

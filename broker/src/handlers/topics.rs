@@ -35,7 +35,9 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
     let config = TopicConfig {
         read_queues: queues("readQueueNums", asked.read_queue_nums)?,
         write_queues: queues("writeQueueNums", asked.write_queue_nums)?,
-        perm: Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?),
+        perm: Perm(
+            perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?,
+        ),
         filter: match asked.topic_filter_type {
             None | Some("" | "SINGLE_TAG") => FilterType::SingleTag,
             Some("MULTI_TAG") => FilterType::MultiTag,
@@ -135,9 +137,12 @@ fn attributes(
         if let Some(key) = change.strip_prefix('-') {
             check_attribute(key, None, exists).map_err(wrong)?;
             if attributes.remove(key).is_none() {
-                return Err(wrong(format!("attempt to delete the attribute {key}, which the topic does not have")));
+                return Err(wrong(format!(
+                    "attempt to delete the attribute {key}, which the topic does not have"
+                )));
             }
-        } else if let Some((key, value)) = change.strip_prefix('+').and_then(|change| change.split_once('=')) {
+        } else if let Some((key, value)) = change.strip_prefix('+').and_then(|change| change.split_once('='))
+        {
             check_attribute(key, Some(value), exists).map_err(wrong)?;
             attributes.insert(key.to_owned(), value.to_owned());
         } else {
@@ -156,7 +161,9 @@ fn check_attribute(key: &str, value: Option<&str>, exists: bool) -> Result<(), S
         (_, None) => matches!(key, "message.type" | "reserve.time" | "queue.type" | "cleanup.policy"),
         ("queue.type", Some(value)) => value == "SimpleCQ",
         ("cleanup.policy", Some(value)) => value == "DELETE",
-        ("message.type", Some(value)) => matches!(value, "UNSPECIFIED" | "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION"),
+        ("message.type", Some(value)) => {
+            matches!(value, "UNSPECIFIED" | "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION")
+        }
         ("reserve.time", Some(value)) => value.parse::<i64>().is_ok_and(|time| time >= -1),
         _ => return Err(format!("unsupported key: {key}")),
     };

@@ -94,7 +94,11 @@ impl Raw {
                     code: header.code,
                     opaque: header.opaque,
                     remark: header.remark.as_deref().unwrap_or_default().to_owned(),
-                    fields: header.fields.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                    fields: header
+                        .fields
+                        .iter()
+                        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                        .collect(),
                     body: frame.body.to_vec(),
                     is_response: header.is_response(),
                 };
@@ -114,7 +118,12 @@ impl Raw {
     ///
     /// # Errors
     /// When the connection ends first.
-    pub fn call(&mut self, code: RequestCode, fields: &[(&str, Value<'_>)], body: &[u8]) -> io::Result<Answer> {
+    pub fn call(
+        &mut self,
+        code: RequestCode,
+        fields: &[(&str, Value<'_>)],
+        body: &[u8],
+    ) -> io::Result<Answer> {
         let opaque = self.send(code, fields, body)?;
         loop {
             match self.receive()? {
@@ -162,7 +171,12 @@ pub fn send_fields<'a>(topic: &'a str, queue: u32, properties: &'a str) -> Vec<(
 }
 
 /// The fields of a pull that brings its own subscription and does not wait.
-pub fn pull_fields<'a>(group: &'a str, topic: &'a str, queue: u32, offset: u64) -> Vec<(&'static str, Value<'a>)> {
+pub fn pull_fields<'a>(
+    group: &'a str,
+    topic: &'a str,
+    queue: u32,
+    offset: u64,
+) -> Vec<(&'static str, Value<'a>)> {
     vec![
         ("consumerGroup", Value::Text(group)),
         ("topic", Value::Text(topic)),

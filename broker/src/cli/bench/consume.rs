@@ -95,10 +95,12 @@ async fn positions(args: &Args, client: &Client, target: &Target) -> Result<Vec<
             From::Last => {
                 let topic = args.common.topic.as_str().into();
                 let route = client.route(&args.common.topic).await?;
-                let broker = route.brokers().iter().find(|data| {
-                    data.broker_addrs.values().any(|address| *address == target.address)
-                });
-                let broker = broker.ok_or("the nameserver does not know the broker")?.broker_name.as_str().into();
+                let broker = route
+                    .brokers()
+                    .iter()
+                    .find(|data| data.broker_addrs.values().any(|address| *address == target.address));
+                let broker =
+                    broker.ok_or("the nameserver does not know the broker")?.broker_name.as_str().into();
                 consumer.max(&Queue { topic, broker, id: queue_id }).await?
             }
         };

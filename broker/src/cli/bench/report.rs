@@ -52,7 +52,8 @@ impl Tally {
 
     /// A request was answered well.
     pub(super) fn count(&mut self, took: Duration, messages: u64, bytes: u64) {
-        self.latency.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.latency.record(nanos).expect("the histogram resizes");
         self.messages += messages;
         self.bytes += bytes;
     }

@@ -1,0 +1,68 @@
+//! A broker, its nameserver and two clients in one thread, from one seed: the network is memory, the disk and the
+//! clock are simulated, and whatever they may do to a broker they do.
+//!
+//! A seed that fails prints the command that repeats it. `SKYLARK_SEED=n` runs that one, `SKYLARK_SEEDS=n` so many.
+
+#[allow(unreachable_pub, reason = "the modules of a test export to nobody")]
+mod simulation {
+    pub mod clients;
+    pub mod eager;
+    pub mod world;
+}
+
+use std::panic::catch_unwind;
+
+use simulation::world::{Fault, World};
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 1000;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+}
+
+#[test]
+fn a_thousand_seeds_break_no_promise() {
+    if let Some(seed) = setting("SKYLARK_SEED") {
+        let report = World::new(seed, Fault::None).run();
+        println!("seed {seed}: {report:?}");
+        return;
+    }
+    let (mut acknowledged, mut crashes) = (0, 0);
+    for seed in 0..setting("SKYLARK_SEEDS").unwrap_or(SEEDS) {
+        let Ok(report) = catch_unwind(|| World::new(seed, Fault::None).run()) else {
+            panic!(
+                "repeat with: SKYLARK_SEED={seed} cargo test -p skylark-broker --test simulation -- --nocapture"
+            );
+        };
+        acknowledged += report.acknowledged;
+        crashes += report.crashes;
+    }
+    println!("{acknowledged} messages were acknowledged, over {crashes} crashes");
+    assert!(acknowledged > 0 && crashes > 0, "nothing was put to the test");
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    for seed in [1, 2, 3] {
+        let runs = [(); 2].map(|()| World::new(seed, Fault::None).run());
+        assert_eq!(runs[0], runs[1], "seed {seed}");
+    }
+}
+
+/// Whether one of the seeds finds that something is wrong.
+fn is_caught(fault: Fault) -> bool {
+    (0..200).any(|seed| catch_unwind(|| World::new(seed, fault).run()).is_err())
+}
+
+#[test]
+fn a_flush_that_does_nothing_is_caught() {
+    assert!(is_caught(Fault::FlushesLie));
+}
+
+#[test]
+fn acknowledging_what_is_only_staged_is_caught() {
+    assert!(is_caught(Fault::WritesLater));
+}
