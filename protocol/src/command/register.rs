@@ -180,6 +180,8 @@ impl RegisterBrokerBody {
         if body.is_empty() {
             return Ok(Self::default());
         }
+        // Apache's brokers 5.3 with `compressedRegister=true` compress and say that they did not.
+        let compressed = compressed || body[0] == ZLIB_HEAD;
         let decoded = if version < Self::VERSION_3_0_11 {
             json::read(body).map(|topics| Self { topics, ..Self::default() })
         } else if compressed {
@@ -254,6 +256,9 @@ impl RegisterBrokerBody {
     }
 }
 
+/// How a zlib stream begins with the window that everybody uses, and JSON cannot.
+const ZLIB_HEAD: u8 = 0x78;
+
 fn put_long(bytes: &[u8], into: &mut Vec<u8>) {
     let length = u32::try_from(bytes.len()).expect("parts of a body are below 4 GiB");
     into.extend_from_slice(&length.to_be_bytes());
@@ -264,7 +269,7 @@ fn read_json<T: serde::de::DeserializeOwned>(text: &[u8]) -> Result<T, String> {
     json::read(text).map_err(|error| error.to_string())
 }
 
-/// Reads `name readQueueNums writeQueueNums perm filterType attributesJson`; before 5.0 there are no attributes.
+/// Reads `name readQueueNums writeQueueNums perm filterType attributesJson`.
 fn read_topic(line: &[u8]) -> Result<TopicConfig, String> {
     let line = std::str::from_utf8(line).map_err(|_| "a topic is not UTF-8")?;
     let mut parts = line.splitn(6, ' ');
@@ -275,10 +280,9 @@ fn read_topic(line: &[u8]) -> Result<TopicConfig, String> {
     let write_queue_nums = number(part()?)?;
     let perm = number(part()?)?;
     let topic_filter_type = part()?.to_owned();
-    let attributes = match parts.next() {
-        Some(attributes) => read_json(attributes.as_bytes())?,
-        None => BTreeMap::new(),
-    };
+    // Missing before 5.0, and Java passes over what it cannot read.
+    let attributes =
+        parts.next().and_then(|attributes| json::read(attributes.as_bytes()).ok()).unwrap_or_default();
     Ok(TopicConfig {
         attributes,
         perm,

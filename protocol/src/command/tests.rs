@@ -392,8 +392,9 @@ fn registrations_are_read_in_every_form() {
         RegisterBrokerBody::encode,
     );
     let compressed = registration().encode_compressed();
-    for version in [401, 479] {
-        assert_eq!(RegisterBrokerBody::decode(&compressed, true, version), Ok(registration()));
+    for (compressed_says_header, version) in [(true, 401), (true, 479), (false, 479)] {
+        let read = RegisterBrokerBody::decode(&compressed, compressed_says_header, version);
+        assert_eq!(read, Ok(registration()));
     }
     let topics = crate::json::to_vec(&registration().topics);
     assert_eq!(RegisterBrokerBody::decode(&topics, false, 36), Ok(registration()));
