@@ -7,7 +7,7 @@
 //! |---:|------:|---------------------------|-------------------------------------------------------|
 //! |  0 |     4 | totalSize                 | of the whole, this field included                     |
 //! |  4 |     4 | magic                     | `DAA320A7` v1, `DAA320AB` v2 (two-byte topic length)  |
-//! |  8 |     4 | bodyCRC                   | [`body_crc`](super::body_crc)                         |
+//! |  8 |     4 | bodyCRC                   | [`body_crc`]                                          |
 //! | 12 |     4 | queueId                   |                                                       |
 //! | 16 |     4 | flag                      | the application's                                     |
 //! | 20 |     8 | queueOffset               | filled in under the append lock                       |
