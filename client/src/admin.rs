@@ -62,7 +62,7 @@ impl Admin {
         let fields = wanted.fields();
         let request = Request::new(RequestCode::UPDATE_AND_CREATE_TOPIC, &fields);
         self.client.ask(address, request).await?.success()?;
-        self.client.forget_route(topic);
+        self.client.doubt_route(topic);
         Ok(())
     }
 

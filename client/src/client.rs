@@ -61,6 +61,8 @@ struct Inner {
     groups: Arc<Groups>,
     connections: Mutex<HashMap<String, Connection>>,
     routes: Mutex<HashMap<String, Known>>,
+    /// Held while a route is asked for: whoever else wants one meanwhile finds it afterwards.
+    asking: tokio::sync::Mutex<()>,
     /// Which nameserver answered last.
     name_server: AtomicUsize,
     heartbeats: Mutex<Option<AbortHandle>>,
@@ -77,6 +79,14 @@ struct Connection {
 struct Known {
     route: Arc<Route>,
     at: Instant,
+    /// Something has failed that a newer route may explain.
+    is_doubted: bool,
+}
+
+impl Known {
+    fn is_fresh(&self) -> bool {
+        !self.is_doubted && self.at.elapsed() < ROUTE_FRESH
+    }
 }
 
 /// A route is asked for again after this, as by RocketMQ's clients.
@@ -99,6 +109,7 @@ impl Client {
             groups: Arc::default(),
             connections: Mutex::default(),
             routes: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
             name_server: AtomicUsize::new(0),
             heartbeats: Mutex::default(),
         };
@@ -158,17 +169,25 @@ impl Client {
     /// # Errors
     /// When there is none: refused with [`ResponseCode::TOPIC_NOT_EXIST`] if the topic is unknown.
     pub async fn route(&self, topic: &str) -> Result<Arc<Route>, InvokeError> {
-        let known = self.inner.routes.lock().get(topic).cloned();
-        match known {
-            Some(known) if known.at.elapsed() < ROUTE_FRESH => Ok(known.route),
-            known => match (self.ask_route(topic).await, known) {
-                (Err(error), Some(known)) if error.code().is_none() => {
-                    warn!(topic, %error, "no nameserver tells the route, the last one known is used");
-                    Ok(known.route)
-                }
-                (asked, _) => asked,
-            },
+        if let Some(known) = self.known_route(topic).filter(Known::is_fresh) {
+            return Ok(known.route);
         }
+        let _asking = self.inner.asking.lock().await;
+        let known = self.known_route(topic);
+        if let Some(known) = known.as_ref().filter(|known| known.is_fresh()) {
+            return Ok(Arc::clone(&known.route));
+        }
+        match (self.ask_route(topic).await, known) {
+            (Err(error), Some(known)) if error.code().is_none() => {
+                warn!(topic, %error, "no nameserver tells the route, the last one known is used");
+                Ok(known.route)
+            }
+            (asked, _) => asked,
+        }
+    }
+
+    fn known_route(&self, topic: &str) -> Option<Known> {
+        self.inner.routes.lock().get(topic).cloned()
     }
 
     /// The route to send to the topic by: one of its own, or the template's while it does not exist.
@@ -185,9 +204,12 @@ impl Client {
         }
     }
 
-    /// Forgets the topic's route, so that the next one asked for is fresh.
-    pub fn forget_route(&self, topic: &str) {
-        self.inner.routes.lock().remove(topic);
+    /// Something has failed that a newer route may explain: the next one asked for comes from a nameserver, if
+    /// one answers.
+    pub fn doubt_route(&self, topic: &str) {
+        if let Some(known) = self.inner.routes.lock().get_mut(topic) {
+            known.is_doubted = true;
+        }
     }
 
     async fn ask_route(&self, topic: &str) -> Result<Arc<Route>, InvokeError> {
@@ -196,7 +218,7 @@ impl Client {
         let request = Request::new(RequestCode::GET_ROUTEINFO_BY_TOPIC, &fields);
         let response = self.ask_name_server(request).await?.success()?;
         let route = Arc::new(Route::new(TopicRouteData::decode(&response.body)?));
-        let known = Known { route: Arc::clone(&route), at: Instant::now() };
+        let known = Known { route: Arc::clone(&route), at: Instant::now(), is_doubted: false };
         self.inner.routes.lock().insert(topic.to_owned(), known);
         Ok(route)
     }

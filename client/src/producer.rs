@@ -249,7 +249,7 @@ impl Producer {
             if !again || Instant::now() >= until {
                 break;
             }
-            self.client.forget_route(prepared.topic);
+            self.client.doubt_route(prepared.topic);
             last_broker = Some(queue.broker.to_string());
         }
         Err(failure.expect("there is at least one attempt"))

@@ -48,6 +48,12 @@ impl Budget {
         self.used() > self.limit
     }
 
+    /// Whether somebody waits for memory.
+    pub(crate) fn is_awaited(&self) -> bool {
+        // Relaxed: whoever misses it sees it the next time.
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     fn try_take(&self, bytes: usize) -> bool {
         // SeqCst, as in `give`: whoever has queued sees what was given back before, or the giver sees it queued.
         let take = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);

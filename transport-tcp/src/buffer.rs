@@ -22,6 +22,9 @@ impl ReadBuffer {
     const BYTES_MIN: usize = 4 << 10;
     /// What a buffer grows to on its own: a busy connection's frames, read many at a time.
     pub(crate) const BATCH_BYTES: usize = 64 << 10;
+    /// A buffer that has grown beyond this for one frame is given back behind it. Smaller ones stay until the
+    /// connection is idle, because a consumer's next answer is as long as the last.
+    const KEPT_BYTES_MAX: usize = 1 << 20;
 
     pub(crate) fn pending(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
@@ -75,7 +78,7 @@ impl ReadBuffer {
         if self.start == self.end {
             self.start = 0;
             self.end = 0;
-            if self.bytes.len() > Self::BATCH_BYTES {
+            if self.bytes.len() > Self::KEPT_BYTES_MAX {
                 self.release();
             }
         }
@@ -104,7 +107,7 @@ mod tests {
         let mut buffer = ReadBuffer::default();
         feed(&mut buffer, 0, b"begin");
         assert_eq!(buffer.capacity(), ReadBuffer::BYTES_MIN);
-        let need = 1_000_000;
+        let need = 2_000_000;
         feed(&mut buffer, need, &vec![7; need - 5]);
         assert_eq!((buffer.capacity(), buffer.pending().len()), (need, need));
         assert_eq!(&buffer.pending()[..5], b"begin");

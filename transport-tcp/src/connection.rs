@@ -135,6 +135,9 @@ impl Connection {
         if let Poll::Ready(reason) = self.finish(cx) {
             return Poll::Ready(reason);
         }
+        if self.share.budget().is_awaited() {
+            self.buffer.release();
+        }
         self.share.set(self.held_bytes(self.buffer.capacity()));
         loop {
             let next = match self.next_deadline(Instant::now(), stop) {

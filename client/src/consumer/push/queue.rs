@@ -103,7 +103,7 @@ async fn pull(state: &Arc<State>, batches: mpsc::Sender<Vec<Received>>) {
             Err(error) => {
                 debug!(queue = %state.queue, %error, "pull failed");
                 if !matches!(error, InvokeError::Refused { .. }) {
-                    state.shared.client.forget_route(&state.queue.topic);
+                    state.shared.client.doubt_route(&state.queue.topic);
                 }
                 sleep(PULL_AGAIN).await;
             }
@@ -142,8 +142,9 @@ impl State {
         let queue_offset = message.queue_offset;
         loop {
             // A task of its own, so that a panic in the listener ends there.
-            let listened = tokio::spawn((self.shared.listener)(message.clone())).await;
-            match listened.unwrap_or(Consumed::Later) {
+            let (shared, given) = (Arc::clone(&self.shared), message.clone());
+            let listening = tokio::spawn(async move { (shared.listener)(given).await });
+            match listening.await.unwrap_or(Consumed::Later) {
                 Consumed::Success => break,
                 Consumed::Release => return,
                 Consumed::Later if self.shared.options.broadcasting => {
