@@ -131,4 +131,3 @@ pub trait Connector: Send + Sync {
     /// [`Session::closed`] exactly once, also when it could not be opened.
     fn connect(&self, address: &str, session: Box<dyn Session>);
 }
-
