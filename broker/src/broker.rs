@@ -14,7 +14,7 @@ use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, Frontier, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options,
+    AppendError, CommitLog, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options, OwnFrontier,
     PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
 use tracing::info;
@@ -59,11 +59,11 @@ pub struct Broker {
     /// The log; its append lock owns the next queue offsets.
     pub log: CommitLog<Tentative>,
     /// Everything before it was applied by the dispatcher, which publishes it.
-    pub applied: Frontier,
+    pub applied: OwnFrontier,
     /// The end of the last group that changed a topic: published by the dispatcher.
-    pub topics_changed: Frontier,
+    pub topics_changed: OwnFrontier,
     /// Topics put before it have been told to the nameservers: published by the registrar.
-    pub registered: Frontier,
+    pub registered: OwnFrontier,
     /// Who is connected.
     pub membership: Membership,
     /// Who may consume in order.
@@ -212,9 +212,9 @@ impl Broker {
             catalog: RwLock::default(),
             index: RwLock::new(Index::new()),
             offsets: Mutex::default(),
-            applied: Frontier::starting_at(start),
-            topics_changed: Frontier::starting_at(start),
-            registered: Frontier::starting_at(start),
+            applied: OwnFrontier::new(start),
+            topics_changed: OwnFrontier::new(start),
+            registered: OwnFrontier::new(start),
             readers: Readers::new(log.segment_bytes()),
             log,
             membership: Membership::default(),

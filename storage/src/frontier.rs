@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -57,17 +58,6 @@ impl Frontier {
             asked,
         };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// A frontier of one's own, for whoever follows the log and has others wait for it, such as a fold.
-    pub fn starting_at(end: PhysicalOffset) -> Self {
-        Self::new(end, None)
-    }
-
-    /// Moves the end and wakes everybody it has reached. One caller at a time, and never back.
-    pub fn publish(&self, end: PhysicalOffset) {
-        self.advance(end);
-        self.wake();
     }
 
     /// Where the frontier stands.
@@ -167,7 +157,7 @@ impl Frontier {
     }
 
     /// Fails everybody who waits, now and later, for what the frontier has not reached.
-    pub fn stop(&self, reason: &Stopped) {
+    pub(crate) fn stop(&self, reason: &Stopped) {
         let table = {
             let mut waiters = self.shared.waiters.lock();
             waiters.stopped.get_or_insert_with(|| reason.clone());
@@ -176,6 +166,37 @@ impl Frontier {
             table
         };
         table.into_values().for_each(Waker::wake);
+    }
+}
+
+/// A frontier of one's own, for whoever follows the log and has others wait for it, as a fold does. Only its owner
+/// can move it; the log's own are moved by the log alone.
+#[derive(Debug)]
+pub struct OwnFrontier(Frontier);
+
+impl OwnFrontier {
+    /// A frontier that stands at `end`.
+    pub fn new(end: PhysicalOffset) -> Self {
+        Self(Frontier::new(end, None))
+    }
+
+    /// Moves the end and wakes everybody it has reached. One caller at a time, and never back.
+    pub fn publish(&self, end: PhysicalOffset) {
+        self.0.advance(end);
+        self.0.wake();
+    }
+
+    /// Fails everybody who waits, now and later, for what the frontier has not reached.
+    pub fn stop(&self, reason: &Stopped) {
+        self.0.stop(reason);
+    }
+}
+
+impl Deref for OwnFrontier {
+    type Target = Frontier;
+
+    fn deref(&self) -> &Frontier {
+        &self.0
     }
 }
 

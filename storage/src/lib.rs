@@ -53,7 +53,7 @@ pub mod writer;
 pub use clock::{Clock, SystemClock};
 pub use device::{Device, File, Files};
 pub use epoch::EpochStart;
-pub use frontier::{Frontier, Registration};
+pub use frontier::{Frontier, OwnFrontier, Registration};
 pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
