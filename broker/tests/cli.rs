@@ -1,0 +1,80 @@
+//! The commands that talk to a broker, as a person runs them.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use support::server::Server;
+
+/// Runs `skylark` with these arguments and this standard input, against the server's nameserver.
+fn skylark(server: &Server, arguments: &[&str], input: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skylark"));
+    command.args(arguments).args(["--namesrv", &server.nameserver().to_string()]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The lines that a successful run has printed.
+fn lines(output: &Output) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
+}
+
+#[test]
+fn what_is_produced_is_consumed_and_only_once_by_a_group() {
+    let server = Server::start();
+    let produced = lines(&skylark(&server, &["produce", "Letters", "--tag", "T"], "alpha\nbeta\ngamma\n"));
+    assert_eq!(produced.len(), 3);
+    lines(&skylark(&server, &["produce", "Letters", "delta", "--key", "k1 k2", "--property", "a=b"], ""));
+
+    let consume = ["consume", "Letters", "--group", "G", "--quiet", "--count"];
+    let consumed = lines(&skylark(&server, &[&consume[..], &["4"]].concat(), ""));
+    assert_eq!(sorted(consumed), ["alpha", "beta", "delta", "gamma"]);
+    lines(&skylark(&server, &["produce", "Letters", "epsilon"], ""));
+    let consumed = lines(&skylark(&server, &[&consume[..], &["1"]].concat(), ""));
+    assert_eq!(consumed, ["epsilon"]);
+
+    let tagged = ["consume", "Letters", "--group", "Tagged", "--tag", "T || U", "--count", "3"];
+    let tagged = lines(&skylark(&server, &tagged, ""));
+    assert!(tagged.iter().all(|line| line.contains(" tag=T keys=- ")), "{tagged:?}");
+}
+
+#[test]
+fn a_bench_reports_one_json_object_and_reads_back_what_it_wrote() {
+    let server = Server::start();
+    let common = ["--topic", "load", "--connections", "2", "--duration", "0.5", "--json"];
+    let produce = ["bench", "produce", "--in-flight", "4", "--size", "100", "--warmup", "0"];
+    let report = |arguments: &[&str]| {
+        let lines = lines(&skylark(&server, arguments, ""));
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        serde_json::from_str::<serde_json::Value>(&lines[0]).unwrap()
+    };
+    let produced = report(&[&produce[..], &common].concat());
+    let latency = &produced["latency_us"];
+    assert!(produced["messages"].as_u64().unwrap() > 0, "{produced}");
+    assert!(latency["p50"].as_f64() <= latency["p99_9"].as_f64(), "{produced}");
+    assert_eq!(produced["errors"], serde_json::json!({}), "{produced}");
+
+    let consume = ["bench", "consume", "--until-end", "--duration", "60"];
+    let consumed = report(&[&consume[..], &["--topic", "load", "--connections", "2", "--json"]].concat());
+    assert!(consumed["messages"].as_u64() >= produced["messages"].as_u64(), "{consumed} {produced}");
+}
+
+#[test]
+fn without_a_nameserver_a_command_says_so_and_fails() {
+    let mut server = Server::start();
+    server.kill();
+    let output = skylark(&server, &["produce", "T", "body"], "");
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot connect to"), "{said}");
+}
