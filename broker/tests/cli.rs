@@ -12,14 +12,17 @@ fn skylark(server: &Server, arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_skylark"));
     command.args(arguments).args(["--namesrv", &server.nameserver().to_string()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    let mut child = command.spawn().expect("the binary was built");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    // A command that does not read may have ended already.
+    stdin.write_all(input.as_bytes()).ok();
+    drop(stdin);
+    child.wait_with_output().expect("it is our child")
 }
 
 /// The lines that a successful run has printed.
 fn lines(output: &Output) -> Vec<String> {
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout).lines().map(str::to_owned).collect()
 }
