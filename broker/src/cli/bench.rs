@@ -161,6 +161,10 @@ async fn measure(
 ) -> Report {
     let started = Instant::now();
     let connections = sessions.len();
+    if common.warmup <= 0.0 {
+        // Before the first request: everything is to be counted.
+        load.enter(Phase::Measure);
+    }
     for (address, session) in sessions {
         transport.connect(&address, session);
     }
