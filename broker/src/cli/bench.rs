@@ -10,6 +10,7 @@
 //! | what is pulled                       | `consume` |
 //! | what is measured and printed         | `report`  |
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,20 +61,20 @@ struct Common {
     topic: String,
 
     /// Queues of the topic, if it has to be created, or no nameserver is asked
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..))]
     queues: i32,
 
     /// Connections, spread over the brokers
-    #[arg(long, default_value_t = 16)]
-    connections: usize,
+    #[arg(long, default_value = "16")]
+    connections: NonZeroUsize,
 
     /// Seconds to measure
-    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
-    duration: f64,
+    #[arg(long, default_value = "10", value_name = "SECONDS", value_parser = parse_seconds)]
+    duration: Duration,
 
     /// Seconds before that
-    #[arg(long, default_value_t = 3.0, value_name = "SECONDS")]
-    warmup: f64,
+    #[arg(long, default_value = "3", value_name = "SECONDS", value_parser = parse_seconds)]
+    warmup: Duration,
 
     /// Threads of the load generator
     #[arg(long, default_value_t = 1)]
@@ -82,6 +83,11 @@ struct Common {
     /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "say how many seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 /// A broker and the queues of the topic that it has.
@@ -161,18 +167,20 @@ async fn measure(
 ) -> Report {
     let started = Instant::now();
     let connections = sessions.len();
-    if common.warmup <= 0.0 {
+    if common.warmup.is_zero() {
         // Before the first request: everything is to be counted.
         load.enter(Phase::Measure);
     }
     for (address, session) in sessions {
         transport.connect(&address, session);
     }
-    let measure_at = started + Duration::from_secs_f64(common.warmup);
-    load.until(measure_at).await;
-    load.enter(Phase::Measure);
-    let begun = Instant::now();
-    load.until(begun + Duration::from_secs_f64(common.duration)).await;
+    let mut begun = started;
+    if !common.warmup.is_zero() {
+        load.until(started + common.warmup).await;
+        load.enter(Phase::Measure);
+        begun = Instant::now();
+    }
+    load.until(begun + common.duration).await;
     load.enter(Phase::Drain);
     let measured = begun.elapsed();
     tokio::select! {

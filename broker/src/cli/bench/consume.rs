@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, ValueEnum};
 use skylark_client::{Client, PullConsumer, Queue};
@@ -26,7 +27,7 @@ pub(super) struct Args {
     from: From,
 
     /// Messages asked for at a time
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(i32).range(1..))]
     batch: i32,
 
     /// End when every queue has been read to its end, instead of waiting for more
@@ -46,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut common = args.common.clone();
     if args.until_end {
         // What is read while warming up would not be there to be measured.
-        common.warmup = 0.0;
+        common.warmup = Duration::ZERO;
     }
     let common = &common;
     let (runtime, transport) = runtime(common)?;
@@ -56,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut pullers: Vec<(String, Vec<Position>)> = Vec::new();
         for (index, target) in targets.iter().enumerate() {
             // Every broker gets its share of the connections, and at least one.
-            let share = (index..common.connections.max(targets.len())).step_by(targets.len()).count();
+            let share = (index..common.connections.get().max(targets.len())).step_by(targets.len()).count();
             let positions = positions(args, &client, target).await?;
             let connections = share.min(positions.len());
             let mut shares: Vec<_> = (0..connections).map(|_| (target.address.clone(), Vec::new())).collect();

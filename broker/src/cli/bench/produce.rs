@@ -1,6 +1,7 @@
 //! `skylark bench produce`.
 
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Context;
 
@@ -25,8 +26,8 @@ pub(super) struct Args {
     common: Common,
 
     /// Requests under way on each connection
-    #[arg(long, default_value_t = 16)]
-    in_flight: usize,
+    #[arg(long, default_value = "16")]
+    in_flight: NonZeroUsize,
 
     /// Bytes of each message's body
     #[arg(long, default_value_t = 1024)]
@@ -35,13 +36,14 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Args { common, in_flight, size } = args;
+    let (connections, in_flight) = (common.connections.get(), in_flight.get());
     let (runtime, transport) = runtime(&common)?;
     let now_ms = SystemClock::new().wall_ms();
     let report = runtime.block_on(async {
         let targets = targets(&common, &client(&common, &transport)).await?;
-        let load = Arc::new(Load::new("produce", in_flight, common.connections));
-        let mut sessions = Vec::with_capacity(common.connections);
-        for index in 0..common.connections {
+        let load = Arc::new(Load::new("produce", in_flight, connections));
+        let mut sessions = Vec::with_capacity(connections);
+        for index in 0..connections {
             let target = &targets[index % targets.len()];
             let templates: Result<Vec<_>, Failure> = target
                 .queues
