@@ -1,11 +1,12 @@
 //! The broker's shared state, and how it comes to be.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use skylark_index::{Index, QueueId};
 use skylark_protocol::code::ResponseCode;
@@ -113,7 +114,7 @@ pub struct Catalog {
     pub topics: Topics,
     /// The fold of groups.
     pub groups: Groups,
-    queues: HashMap<Box<str>, Box<[QueueId]>>,
+    queues: HashMap<Box<str>, Box<[QueueId]>, RandomState>,
 }
 
 impl Catalog {

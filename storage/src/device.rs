@@ -63,12 +63,36 @@ pub trait File: Send + Sync {
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at byte `at`, extending the file where needed.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Writes zeros from byte `at` on, extending the file where needed. Both numbers are multiples of the block.
+    ///
+    /// Past the page cache where that is possible: nobody reads these zeros, and caching them would cost each
+    /// segment a second pass through memory.
+    fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
+        for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros))
+    }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it by zeros.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Makes contents and length durable.
     fn sync(&self) -> io::Result<()>;
+}
+
+/// Aligned, so that a device may transfer them directly.
+#[repr(align(4096))]
+struct Zeros([u8; 1 << 20]);
+
+static ZEROS: Zeros = Zeros([0; 1 << 20]);
+
+/// Hands out zeros piece by piece, each with how many came before it.
+fn for_each_zeros(bytes: u64, mut write: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut done = 0;
+    while done < bytes {
+        let length = usize::try_from(bytes - done).unwrap_or(usize::MAX).min(ZEROS.0.len());
+        write(done, &ZEROS.0[..length])?;
+        done += length as u64;
+    }
+    Ok(())
 }
 
 /// What the writer asks of a [`Device`].

@@ -22,8 +22,6 @@ const DIRECTORY: &str = "log";
 const STEP_BYTES_MAX: u64 = 4 << 20;
 /// How far the housekeeper keeps ahead of the writer; less in small segments.
 const AHEAD_BYTES_MAX: u64 = 32 << 20;
-/// What zeros are written from. Never touched by a write, so it takes no memory of its own.
-static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
 
 /// The files of the segment in use and of the next.
 pub(crate) struct Ground {
@@ -220,15 +218,9 @@ impl Stage {
     }
 
     fn fill(&mut self, bytes: u64) -> io::Result<()> {
-        let end = self.filled_bytes + bytes;
-        let mut at = self.filled_bytes;
-        while at < end {
-            let piece = usize::try_from(end - at).unwrap_or(ZEROS.len()).min(ZEROS.len());
-            self.file.write_at(at, &ZEROS[..piece])?;
-            at += piece as u64;
-        }
+        self.file.write_zeros(self.filled_bytes, bytes)?;
         self.file.sync()?;
-        self.filled_bytes = end;
+        self.filled_bytes += bytes;
         Ok(())
     }
 }

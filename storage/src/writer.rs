@@ -146,14 +146,6 @@ impl Press {
         if flush {
             self.publish_durable();
         }
-        self.shared.handover.push(Group {
-            start: group.start,
-            end: group.end,
-            created_at: group.segment_created_at,
-            epoch: self.written.epoch.epoch,
-            chain: group.chain,
-            bytes: group.bytes(),
-        });
         self.shared.written.wake();
         if flush {
             self.shared.durable.wake();
@@ -162,6 +154,15 @@ impl Press {
         } else {
             self.flush_if_due()?;
         }
+        // After those who wait for the group: on a machine with few cores they would wait for its folding too.
+        self.shared.handover.push(Group {
+            start: group.start,
+            end: group.end,
+            created_at: group.segment_created_at,
+            epoch: self.written.epoch.epoch,
+            chain: group.chain,
+            bytes: group.bytes(),
+        });
         if self.shared.ground.is_urgent(group.end) {
             self.shared.housekeeper_bell.ring();
         }

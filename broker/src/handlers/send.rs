@@ -14,7 +14,6 @@ use skylark_protocol::message::{
 };
 use skylark_protocol::outgoing::Value;
 use skylark_storage::{NewRecord, Place};
-use smallvec::SmallVec;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Done, Handled, Refusal, Request, refused};
@@ -60,11 +59,11 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         properties: send.properties.as_bytes(),
         added_properties: &[],
     };
-    refuse_unbuilt(message.properties, message.sys_flag)?;
+    let found = look_through(message.properties, message.sys_flag)?;
     if send.batch {
         batch(broker, request, answers, message, queue)
     } else {
-        single(broker, request, answers, message, queue)
+        single(broker, request, answers, message, &found, queue)
     }
 }
 
@@ -73,11 +72,11 @@ fn single(
     request: &Request<'_, '_>,
     answers: &mut Answers<'_>,
     message: NewMessage<'_>,
+    found: &Noteworthy<'_>,
     queue: QueueId,
 ) -> Handled {
-    let properties = Properties::new(message.properties);
     let (made, mut with_key, without_pop);
-    let (unique_key, added_properties) = match properties.get(properties::UNIQ_KEY) {
+    let (unique_key, added_properties) = match found.unique_key {
         Some(key) => (key, &*broker.added_properties),
         None => {
             made = broker.unique_keys.next(broker.clock.wall_ms());
@@ -86,8 +85,8 @@ fn single(
             (made.as_str(), &*with_key)
         }
     };
-    let properties = if properties.get(properties::POP_CK).is_some() {
-        without_pop = without(properties, properties::POP_CK);
+    let properties = if found.was_popped {
+        without_pop = without(Properties::new(message.properties), properties::POP_CK);
         &*without_pop
     } else {
         message.properties
@@ -103,8 +102,7 @@ fn single(
         };
     broker.rates.puts.add(1, parts.len() as u64);
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
-    let mut text = IdText::default();
-    write!(text, "{id}").expect("writing to memory does not fail");
+    let text = id.text();
     answers.when_durable(appended.end, request.reply, |out| {
         respond(request, out, text.as_str(), message.queue_id, stamped.queue_offset, Some(unique_key));
     })
@@ -128,7 +126,7 @@ fn batch(
     let mut parts: Vec<MessageParts<'_>> = Vec::new();
     for inner in inner_messages(outer.body) {
         let inner = inner.map_err(illegal)?;
-        refuse_unbuilt(inner.properties, 0)?;
+        look_through(inner.properties, 0)?;
         let message =
             NewMessage { flag: inner.flag, body: inner.body, properties: inner.properties, ..outer };
         parts.push(encode(broker, &message)?);
@@ -203,18 +201,29 @@ fn illegal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string())
 }
 
-/// What this release cannot keep its word about is refused; as a plain message it would do harm.
-fn refuse_unbuilt(properties: &[u8], flags: i32) -> Result<(), Refusal> {
+/// What a send's properties say to the broker.
+#[derive(Default)]
+struct Noteworthy<'a> {
+    /// What the client calls the message.
+    unique_key: Option<&'a str>,
+    /// It was consumed by POP before, and carries what that needs.
+    was_popped: bool,
+}
+
+/// Goes through the properties once. What this release cannot keep its word about is refused; taken as a plain
+/// message it would do harm.
+fn look_through(properties: &[u8], flags: i32) -> Result<Noteworthy<'_>, Refusal> {
     if flags & sys_flag::TRANSACTION != 0 {
         return Err(transactional());
     }
+    let mut found = Noteworthy::default();
     for (name, value) in Properties::new(properties).iter() {
         match name {
+            properties::UNIQ_KEY => found.unique_key = Some(value),
+            properties::POP_CK => found.was_popped = true,
             properties::TRAN_MSG if value.eq_ignore_ascii_case("true") => return Err(transactional()),
             properties::DELAY if value.parse::<i32>().map_or(true, |level| level > 0) => {
-                return Err(illegal(
-                    "this release does not delay messages: leave the delay level (DELAY) out",
-                ));
+                return Err(illegal("this release does not delay messages: leave the delay level (DELAY) out"));
             }
             properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
                 return Err(illegal(format_args!("this release does not delay messages: leave {name} out")));
@@ -222,7 +231,7 @@ fn refuse_unbuilt(properties: &[u8], flags: i32) -> Result<(), Refusal> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn transactional() -> Refusal {
@@ -289,21 +298,4 @@ fn without(properties: Properties<'_>, name: &str) -> Vec<u8> {
         properties::write(known, value, &mut kept);
     }
     kept
-}
-
-/// An offset message id's text, without allocating.
-#[derive(Default)]
-struct IdText(SmallVec<[u8; 56]>);
-
-impl IdText {
-    fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl std::fmt::Write for IdText {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
 use smallvec::SmallVec;
 
-use super::{Device, File, Files, Operation, Space, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket, ZEROS, for_each_zeros};
+use crate::segment::BLOCK_BYTES;
 
 /// A data directory of the real file system.
 #[derive(Clone, Debug)]
@@ -113,6 +115,9 @@ impl Files for Directory {
     }
 }
 
+/// What it takes to find out whether a file system transfers directly.
+const PROBE_BYTES: usize = BLOCK_BYTES as usize;
+
 /// An open description, and the path for messages.
 struct OpenFile {
     file: fs::File,
@@ -190,6 +195,17 @@ impl File for OpenFile {
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, at).map_err(about(&self.path, "write"))
+    }
+
+    fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
+        // By descriptor, because the file may have been renamed since. Where there is no /proc, cached writes do.
+        let this = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let direct = rustix::fs::open(this, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+        let direct = direct.map(fs::File::from);
+        // Some file systems refuse direct transfers, when the file is opened or at the first of them.
+        let direct = direct.ok().filter(|file| file.write_all_at(&ZEROS.0[..PROBE_BYTES], at).is_ok());
+        let Some(file) = direct else { return for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros)) };
+        for_each_zeros(bytes, |from, zeros| file.write_all_at(zeros, at + from).map_err(about(&self.path, "write")))
     }
 
     fn len(&self) -> io::Result<u64> {
