@@ -34,11 +34,6 @@ impl Held {
         self.answers.push_back(Answer { end, reply, bytes: self.bytes.len() - before });
     }
 
-    /// How many answers are held.
-    pub fn len(&self) -> usize {
-        self.answers.len()
-    }
-
     /// Moves what has become true to `out` and waits for the rest. Once the position will never move again,
     /// what is left is answered with an error: nobody knows whether it will be found after a restart.
     pub fn release(&mut self, frontier: &Frontier, cx: &mut Context<'_>, out: &mut Outbox) {

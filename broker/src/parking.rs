@@ -101,11 +101,6 @@ impl Parking {
         };
         post(woken);
     }
-
-    /// How many pulls are parked.
-    pub fn len(&self) -> usize {
-        self.inner.lock().parked.len()
-    }
 }
 
 impl Inner {

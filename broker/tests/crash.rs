@@ -4,6 +4,8 @@
 //! disk that loses what was not flushed in `simulation.rs` and in the log's own tests. What it does prove is that
 //! recovery, folding and the advertised offsets of a real process agree with what clients were told.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects in the shortest way")]
+
 mod support;
 
 use std::collections::{BTreeMap, VecDeque};

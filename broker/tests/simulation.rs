@@ -3,6 +3,8 @@
 //!
 //! A seed that fails prints the command that repeats it. `SKYLARK_SEED=n` runs that one, `SKYLARK_SEEDS=n` so many.
 
+#![allow(clippy::unwrap_used, reason = "a test says what it expects in the shortest way")]
+
 #[allow(unreachable_pub, reason = "the modules of a test export to nobody")]
 mod simulation {
     pub mod clients;

@@ -117,7 +117,9 @@ impl Ground {
             }
             Spare::None | Spare::GivenUp => match self.files.create(&name) {
                 // Recovery keeps a segment that an earlier roll named and nothing of which was durable.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Stage::open(&*self.files, &name)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    Stage::open(&*self.files, &name)?
+                }
                 created => Stage { file: created?, filled_bytes: 0 },
             },
         };

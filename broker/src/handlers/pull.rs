@@ -13,7 +13,6 @@ use skylark_protocol::outgoing::{ReplyTo, Value};
 use skylark_protocol::transport::Outbox;
 use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
-use smallvec::SmallVec;
 
 use crate::broker::{Broker, Catalog};
 use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, refused};
@@ -82,18 +81,14 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     };
     let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
     let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
-    match evaluate(broker, &wanted) {
-        Evaluated::AtEnd(_) if let Some(wait) = wait => {
-            park(broker, wanted, wait, request.connection, answers.out);
-            Ok(Done::Answered)
-        }
+    let evaluated = evaluate(broker, &wanted);
+    match (evaluated.status, wait) {
+        (Status::AtEnd, Some(wait)) => park(broker, wanted, wait, request.connection, answers.out),
         // The offset may be one that was acknowledged and not applied yet.
-        Evaluated::Beyond(_) if let Some(wait) = caught_up(broker) => Ok(wait),
-        evaluated => {
-            write(broker, evaluated, request.connection, answers.out);
-            Ok(Done::Answered)
-        }
+        (Status::Beyond, _) if let Some(wait) = caught_up(broker) => return Ok(wait),
+        _ => write(broker, evaluated, request.connection, answers.out),
     }
+    Ok(Done::Answered)
 }
 
 /// Answers a pull that was parked.
@@ -120,38 +115,62 @@ fn park(broker: &Broker, pull: Pull, wait: Duration, connection: &Connection, ou
 }
 
 /// What a look at the queue gave.
-enum Evaluated {
-    /// Messages to send: where each lies, and its length with the record's header.
-    Messages(Found, SmallVec<[(PhysicalOffset, u32); 32]>),
-    /// Messages, but none that is wanted.
-    NoneMatched(Found),
+struct Evaluated {
+    status: Status,
+    found: Found,
+    /// Where each message lies, and its length with the record's header.
+    messages: Vec<(PhysicalOffset, u32)>,
+}
+
+/// How the offset asked for lies to what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// There are messages to send.
+    Found,
+    /// There are messages, but none that is wanted.
+    NoneMatched,
     /// The queue ends here.
-    AtEnd(Found),
+    AtEnd,
     /// The queue begins later.
-    Below(Found),
+    Below,
     /// The queue ends earlier.
-    Beyond(Found),
+    Beyond,
     /// There has never been a message.
-    Empty(Found),
+    Empty,
+}
+
+impl Status {
+    /// The code, and RocketMQ's word for it, which goes into the remark.
+    fn answer(self) -> (ResponseCode, &'static str) {
+        match self {
+            Self::Found => (ResponseCode::SUCCESS, "FOUND"),
+            Self::NoneMatched => (ResponseCode::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE"),
+            Self::AtEnd => (ResponseCode::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE"),
+            Self::Below => (ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL"),
+            Self::Beyond => (ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY"),
+            Self::Empty => (ResponseCode::PULL_OFFSET_MOVED, "NO_MESSAGE_IN_QUEUE"),
+        }
+    }
 }
 
 fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
     let index = broker.index.read();
     let range = index.range(pull.queue);
     let found = |next| Found { reply: pull.reply, next, min: range.start, max: range.end };
+    let without = |status, next| Evaluated { status, found: found(next), messages: Vec::new() };
     if range.end == 0 && pull.offset > 0 {
-        return Evaluated::Empty(found(0));
+        return without(Status::Empty, 0);
     }
     if pull.offset < range.start {
-        return Evaluated::Below(found(range.start));
+        return without(Status::Below, range.start);
     }
     if pull.offset == range.end {
-        return Evaluated::AtEnd(found(pull.offset));
+        return without(Status::AtEnd, pull.offset);
     }
     if pull.offset > range.end {
-        return Evaluated::Beyond(found(range.end));
+        return without(Status::Beyond, range.end);
     }
-    let mut messages = SmallVec::new();
+    let mut messages = Vec::new();
     let (mut bytes, mut next) = (0, pull.offset);
     for entry in index.entries(pull.queue, pull.offset, EXAMINED_MAX) {
         if pull.filter.matches_hash(entry.tag_hash) {
@@ -167,33 +186,23 @@ fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
             break;
         }
     }
-    if messages.is_empty() {
-        Evaluated::NoneMatched(found(next))
-    } else {
-        Evaluated::Messages(found(next), messages)
-    }
+    let status = if messages.is_empty() { Status::NoneMatched } else { Status::Found };
+    Evaluated { status, found: found(next), messages }
 }
 
 fn write(broker: &Broker, evaluated: Evaluated, connection: &Connection, out: &mut Outbox) {
-    let (found, code, remark) = match evaluated {
-        Evaluated::Messages(found, messages) => return fetch(broker, found, &messages, connection, out),
-        Evaluated::NoneMatched(found) => (found, ResponseCode::PULL_RETRY_IMMEDIATELY, "NO_MATCHED_MESSAGE"),
-        Evaluated::AtEnd(found) if found.max == 0 => {
-            (found, ResponseCode::PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE")
-        }
-        Evaluated::AtEnd(found) => (found, ResponseCode::PULL_NOT_FOUND, "OFFSET_OVERFLOW_ONE"),
-        Evaluated::Below(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL"),
-        Evaluated::Beyond(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY"),
-        Evaluated::Empty(found) => (found, ResponseCode::PULL_OFFSET_MOVED, "NO_MESSAGE_IN_QUEUE"),
-    };
-    found.respond(code, remark, &[], out);
+    let Evaluated { status, found, messages } = evaluated;
+    if status == Status::Found {
+        return fetch(broker, found, messages, connection, out);
+    }
+    found.respond(status, &[], out);
 }
 
 /// Sends messages: slices of the log's tail, or what a reader thread fetches.
 fn fetch(
     broker: &Broker,
     found: Found,
-    messages: &[(PhysicalOffset, u32)],
+    messages: Vec<(PhysicalOffset, u32)>,
     connection: &Connection,
     out: &mut Outbox,
 ) {
@@ -206,7 +215,7 @@ fn fetch(
     if let Some(hot) = hot {
         return found.write(hot, out);
     }
-    let job = ColdJob { records: messages.to_vec(), found, mailbox: Arc::clone(&connection.mailbox) };
+    let job = ColdJob { records: messages, found, mailbox: Arc::clone(&connection.mailbox) };
     if let Err(refusal) = broker.readers.submit(job) {
         found.reply.failure(out.buffer(), refusal.code, &refusal.remark);
     }
@@ -215,10 +224,11 @@ fn fetch(
 impl Found {
     /// Answers with messages.
     pub fn write(&self, messages: Vec<Bytes>, out: &mut Outbox) {
-        self.respond(ResponseCode::SUCCESS, "FOUND", &messages, out);
+        self.respond(Status::Found, &messages, out);
     }
 
-    fn respond(&self, code: ResponseCode, remark: &str, messages: &[Bytes], out: &mut Outbox) {
+    fn respond(&self, status: Status, messages: &[Bytes], out: &mut Outbox) {
+        let (code, remark) = status.answer();
         let number = |offset: u64| Value::Number(i64::try_from(offset).unwrap_or(i64::MAX));
         let fields = [
             ("suggestWhichBrokerId", Value::Number(0)),

@@ -223,7 +223,9 @@ fn look_through(properties: &[u8], flags: i32) -> Result<Noteworthy<'_>, Refusal
             properties::POP_CK => found.was_popped = true,
             properties::TRAN_MSG if value.eq_ignore_ascii_case("true") => return Err(transactional()),
             properties::DELAY if value.parse::<i32>().map_or(true, |level| level > 0) => {
-                return Err(illegal("this release does not delay messages: leave the delay level (DELAY) out"));
+                return Err(illegal(
+                    "this release does not delay messages: leave the delay level (DELAY) out",
+                ));
             }
             properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
                 return Err(illegal(format_args!("this release does not delay messages: leave {name} out")));

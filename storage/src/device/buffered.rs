@@ -116,7 +116,8 @@ impl Files for Directory {
 }
 
 /// What it takes to find out whether a file system transfers directly.
-const PROBE_BYTES: usize = BLOCK_BYTES as usize;
+const PROBE_BYTES: usize = 4096;
+const _: () = assert!(PROBE_BYTES as u64 == BLOCK_BYTES);
 
 /// An open description, and the path for messages.
 struct OpenFile {
@@ -204,8 +205,12 @@ impl File for OpenFile {
         let direct = direct.map(fs::File::from);
         // Some file systems refuse direct transfers, when the file is opened or at the first of them.
         let direct = direct.ok().filter(|file| file.write_all_at(&ZEROS.0[..PROBE_BYTES], at).is_ok());
-        let Some(file) = direct else { return for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros)) };
-        for_each_zeros(bytes, |from, zeros| file.write_all_at(zeros, at + from).map_err(about(&self.path, "write")))
+        let Some(file) = direct else {
+            return for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros));
+        };
+        for_each_zeros(bytes, |from, zeros| {
+            file.write_all_at(zeros, at + from).map_err(about(&self.path, "write"))
+        })
     }
 
     fn len(&self) -> io::Result<u64> {

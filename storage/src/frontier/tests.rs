@@ -34,8 +34,8 @@ impl Waiter {
     }
 }
 
-fn frontier() -> Frontier {
-    Frontier::new(PhysicalOffset::new(100), None)
+fn frontier() -> OwnFrontier {
+    OwnFrontier::new(PhysicalOffset::new(100))
 }
 
 #[test]
