@@ -68,3 +68,18 @@ fn a_flush_that_does_nothing_is_caught() {
 fn acknowledging_what_is_only_staged_is_caught() {
     assert!(is_caught(Fault::WritesLater));
 }
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
+    let mut world = World::new(1, Fault::None);
+    assert_eq!(world.send_and_rest(6), (6, vec![]));
+    world.fail_next_flush();
+    let not_available = 14;
+    assert_eq!(world.send_and_rest(3), (6, vec![not_available; 3]), "the flush that failed");
+    assert_eq!(world.send_and_rest(3), (6, vec![not_available; 6]), "what comes after it");
+    world.rewind();
+    world.send_and_rest(0);
+    assert_eq!(world.seen(), 6, "what was durable is served, and nothing else");
+    world.restart();
+    assert_eq!(world.send_and_rest(3).0, 9);
+}

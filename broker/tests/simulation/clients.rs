@@ -22,8 +22,8 @@ pub struct Producer {
     pub sent: u64,
     /// Acknowledged: queue, offset, message.
     pub acknowledged: Vec<(u32, u64, u64)>,
-    /// Answered with an error, or never: nobody knows whether they are there.
-    pub unknown: u64,
+    /// Codes of those that were answered with an error: nobody knows whether they are there.
+    pub refused: Vec<i32>,
     pub connected: bool,
     open: BTreeMap<i32, (u32, u64)>,
     opaque: i32,
@@ -61,7 +61,7 @@ impl Session for ProducerSession {
             producer.acknowledged.push((queue, offset, number));
         } else {
             assert!(header.remark.is_some(), "an error without a reason");
-            producer.unknown += 1;
+            producer.refused.push(header.code);
         }
         Ok(())
     }
@@ -93,7 +93,6 @@ impl Session for ProducerSession {
     fn closed(&mut self, _reason: &CloseReason) {
         let mut producer = self.0.lock().unwrap();
         producer.connected = false;
-        producer.unknown += producer.open.len() as u64;
         producer.open.clear();
     }
 }

@@ -253,6 +253,41 @@ impl World {
     /// Lets everything come to rest: faults end, clients connect, and all that can move moves.
     fn settle(&mut self) {
         self.crash(false);
+        self.rest();
+    }
+
+    /// Sends so many messages and lets everything come to rest; what the producer was told.
+    pub fn send_and_rest(&mut self, messages: u32) -> (usize, Vec<i32>) {
+        self.producer.lock().unwrap().allowance += messages;
+        self.rest();
+        let producer = self.producer.lock().unwrap();
+        (producer.acknowledged.len(), producer.refused.clone())
+    }
+
+    /// The next flush of the log fails.
+    pub fn fail_next_flush(&self) {
+        self.disk.fail_flush(1);
+    }
+
+    /// The broker is started again on the disk as it is.
+    pub fn restart(&mut self) {
+        self.crash(false);
+    }
+
+    /// How many messages the consumer has seen.
+    pub fn seen(&self) -> usize {
+        self.consumer.lock().unwrap().seen.len()
+    }
+
+    /// The consumer begins anew, on a connection of its own.
+    pub fn rewind(&mut self) {
+        self.links.lock().unwrap().clear();
+        let mut consumer = self.consumer.lock().unwrap();
+        consumer.next.clear();
+        consumer.seen.clear();
+    }
+
+    fn rest(&mut self) {
         for _ in 0..4 {
             self.clock.advance(Duration::from_secs(2));
             self.tick();
