@@ -1,6 +1,6 @@
 //! Writes the first corpus of the targets `frame` and `message`: what real clients and brokers send.
 //!
-//! Run in the repository: `cargo run --manifest-path fuzz/Cargo.toml --bin seeds`.
+//! Run in the repository: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
 
 use std::error::Error;
 use std::fs;

@@ -15,7 +15,7 @@ use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, GroupQueue, Housekeeper, NewRecord, OpenError, Opened, Options, OwnFrontier,
+    AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
     PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
 use tracing::info;
@@ -82,6 +82,8 @@ pub struct Broker {
     /// Names for messages whose client gave none.
     pub unique_keys: UniqueKeys,
     files: Arc<dyn Files>,
+    /// The end of the latest change of topics or groups, held while one is decided.
+    latest_change: Mutex<PhysicalOffset>,
     connections: AtomicU64,
     picks: AtomicU32,
 }
@@ -222,6 +224,7 @@ impl Broker {
             locks: QueueLocks::default(),
             parking: Parking::default(),
             files,
+            latest_change: Mutex::new(start),
             connections: AtomicU64::new(0),
             picks: AtomicU32::new(0),
         });
@@ -249,29 +252,52 @@ impl Broker {
 
     /// Appends the system's own topics and groups where they are missing.
     fn prepare(&self) -> Result<PhysicalOffset, StartError> {
-        let catalog = self.catalog.read();
-        let mut end = self.applied.get();
-        for (topic, config) in self.system_topics.initial() {
-            if catalog.topics.get(topic).is_none() {
-                end = self.append_control(&TopicPut { topic: topic.to_owned(), config: config.clone() })?;
-            }
+        let changed = self.change(|catalog| {
+            let topics = self.system_topics.initial().filter(|(topic, _)| catalog.topics.get(topic).is_none());
+            let topics = topics.map(|(topic, config)| {
+                ControlRecord::of(&TopicPut { topic: topic.to_owned(), config: config.clone() })
+            });
+            let groups = system::INITIAL_GROUPS.into_iter().filter(|group| catalog.groups.get(group).is_none());
+            let groups = groups.map(|group| {
+                ControlRecord::of(&GroupPut { group: group.to_owned(), config: system::initial_group() })
+            });
+            topics.chain(groups).collect()
+        });
+        match changed {
+            Ok(end) => Ok(end.unwrap_or(self.applied.get())),
+            Err(ChangeError::Refused(error)) => Err(error.into()),
+            Err(ChangeError::Unsettled { until }) => Ok(until),
         }
-        for group in system::INITIAL_GROUPS {
-            if catalog.groups.get(group).is_none() {
-                end = self
-                    .append_control(&GroupPut { group: group.to_owned(), config: system::initial_group() })?;
-            }
-        }
-        Ok(end)
     }
 
-    /// Appends a control record; the change holds once the folds have applied it.
+    /// Changes topics or groups: `decide` looks at the catalog and gives the records of the change, which become one
+    /// append unit. Says before which position the folds must be for the change to hold; `None` if there is none.
+    ///
+    /// One change at a time: each decision is made on a catalog that has applied all changes before, so that making
+    /// a topic for its first send cannot undo what an operator has just said about it.
     ///
     /// # Errors
-    /// As for an append.
-    pub fn append_control<P: Payload>(&self, change: &P) -> Result<PhysicalOffset, AppendError> {
-        let payload = change.encode();
-        let unit = [NewRecord { kind: P::KIND, head: &[], rest: &[&payload] }];
+    /// When an earlier change is still on its way, or the log takes no append.
+    pub fn change(
+        &self,
+        decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
+    ) -> Result<Option<PhysicalOffset>, ChangeError> {
+        let mut latest = self.latest_change.lock();
+        if self.applied.get() < *latest {
+            return Err(ChangeError::Unsettled { until: *latest });
+        }
+        let records = decide(&self.catalog.read());
+        if records.is_empty() {
+            return Ok(None);
+        }
+        *latest = self.append_control(&records)?;
+        Ok(Some(*latest))
+    }
+
+    fn append_control(&self, records: &[ControlRecord]) -> Result<PhysicalOffset, AppendError> {
+        let payloads: Vec<[&[u8]; 1]> = records.iter().map(|record| [&*record.payload]).collect();
+        let record = |(record, rest): (&ControlRecord, _)| NewRecord { kind: record.kind, head: &[], rest };
+        let unit: Vec<_> = records.iter().zip(payloads.iter().map(|rest| &rest[..])).map(record).collect();
         Ok(self.log.append(&unit, |_, _, _| {})?.end)
     }
 
@@ -331,7 +357,7 @@ impl Broker {
     pub fn commit_offsets(&self) -> Result<(), AppendError> {
         loop {
             let Some(record) = self.offsets.lock().overlay.take_dirty(COMMITS_MAX) else { return Ok(()) };
-            match self.append_control(&record) {
+            match self.append_control(&[ControlRecord::of(&record)]) {
                 Ok(end) => self.offsets.lock().overlay.appended(end),
                 Err(error) => {
                     self.offsets.lock().overlay.put_back();
@@ -340,6 +366,37 @@ impl Broker {
             }
         }
     }
+}
+
+/// A record of the broker's own state, ready to be appended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlRecord {
+    /// One of [`crate::folds::kinds`].
+    pub kind: Kind,
+    /// A version byte, and what that version says.
+    pub payload: Vec<u8>,
+}
+
+impl ControlRecord {
+    /// The record that says this.
+    pub fn of<P: Payload>(change: &P) -> Self {
+        Self { kind: P::KIND, payload: change.encode() }
+    }
+}
+
+/// Why a change was not begun. Nothing has changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeError {
+    /// An earlier change has to be applied first.
+    #[error("a change before {until} is not applied yet")]
+    Unsettled {
+        /// Before which position it is.
+        until: PhysicalOffset,
+    },
+    /// The log does not take it.
+    #[error("{0}")]
+    Refused(#[from] AppendError),
 }
 
 /// Offsets in one record, at most: a record must stay well below what a group can hold.

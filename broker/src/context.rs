@@ -9,6 +9,7 @@ use skylark_protocol::outgoing::{ReplyTo, Value};
 use skylark_protocol::transport::{Mailbox, Outbox, Peer};
 use skylark_storage::{AppendError, PhysicalOffset};
 
+use crate::broker::ChangeError;
 use crate::held::Held;
 use crate::membership::ConnectionId;
 use crate::session::Mail;
@@ -127,4 +128,12 @@ pub fn refused(error: &AppendError) -> Handled {
         _ => ResponseCode::SERVICE_NOT_AVAILABLE,
     };
     Err(Refusal::new(code, error.to_string()))
+}
+
+/// Sorts out a change that was not begun: waiting for an earlier one is no error.
+pub fn unchanged(error: &ChangeError) -> Handled {
+    match error {
+        ChangeError::Unsettled { until } => Ok(Done::After(*until)),
+        ChangeError::Refused(error) => refused(error),
+    }
 }

@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
 use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
@@ -181,13 +181,17 @@ impl ClientSession {
         while self.stalled.is_none()
             && let Some(front) = self.deferred.front()
         {
-            // A stopped log applies no more; what the request asks for is answered from what there is.
-            if self.broker.applied.wait(&mut self.deferred_until, front.until, cx.waker()).is_pending() {
+            let waited = self.broker.applied.wait(&mut self.deferred_until, front.until, cx.waker());
+            if waited.is_pending() {
                 break;
             }
             let Deferred { frame, .. } = self.deferred.pop_front().expect("the front was looked at above");
             match self.handle_again(&frame, out)? {
                 Done::Answered => {}
+                // A stopped log applies no more, so there is nothing left to wait for.
+                Done::After(_) if matches!(waited, Poll::Ready(Err(_))) => {
+                    return Err(CloseReason::Session("the log has stopped".to_owned()));
+                }
                 Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
                 Done::NoRoom => self.stalled = Some(frame),
             }

@@ -147,6 +147,13 @@ fn serve(
         info!("stopping");
         keeper.abort();
         registrar.unregister().await;
+        // What was taken becomes durable, so that it is acknowledged before connections close. A log that has
+        // stopped has told its clients so.
+        let settling = Arc::clone(broker);
+        let settled = tokio::task::spawn_blocking(move || {
+            settling.log.durable().wait_blocking(settling.log.frontiers().appended_end).ok();
+        });
+        tokio::time::timeout(GRACE, settled).await.ok();
         for listening in listening {
             listening.shutdown(GRACE).await;
         }

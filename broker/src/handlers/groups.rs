@@ -9,8 +9,8 @@ use skylark_protocol::command::groups::{GroupRequest, SubscriptionGroupConfig};
 use skylark_protocol::command::register::DataVersion;
 use skylark_protocol::header::FieldError;
 
-use crate::broker::Broker;
-use crate::context::{Answers, Handled, Refusal, Request, refused};
+use crate::broker::{Broker, ControlRecord};
+use crate::context::{Answers, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{
     ExponentialRetry, GroupConfig, GroupPut, RetryPolicy, RetryPolicyKind, Subscription,
 };
@@ -24,15 +24,15 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
     }
     let config = from_wire(&wire)?;
-    if broker.catalog.read().groups.get(&wire.group_name) == Some(&config) {
-        return answers.success(request.reply, &[]);
-    }
-    match broker.append_control(&GroupPut { group: wire.group_name, config }) {
-        Ok(end) => {
-            let reply = request.reply;
-            answers.when_applied(end, reply, |out| reply.success(out, &[]))
-        }
-        Err(error) => refused(&error),
+    let changed = broker.change(|catalog| match catalog.groups.get(&wire.group_name) {
+        Some(known) if *known == config => Vec::new(),
+        _ => vec![ControlRecord::of(&GroupPut { group: wire.group_name, config })],
+    });
+    let reply = request.reply;
+    match changed {
+        Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
+        Ok(None) => answers.success(reply, &[]),
+        Err(error) => unchanged(&error),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use skylark_protocol::code::ResponseCode;
-use skylark_protocol::command::heartbeat::{CheckClientConfig, Heartbeat};
+use skylark_protocol::command::heartbeat::{CheckClientConfig, ConsumerData, Heartbeat};
 use skylark_protocol::command::membership::{ConsumerGroup, ConsumerList, UnregisterClient};
 use skylark_protocol::outgoing::Value;
-use skylark_storage::{AppendError, PhysicalOffset};
+use skylark_storage::PhysicalOffset;
 
-use crate::broker::Broker;
-use crate::context::{Answers, Handled, Refusal, Request, refused};
+use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::context::{Answers, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::{TopicConfig, TopicPut};
 use crate::handlers::pull::no_sql;
@@ -25,13 +25,10 @@ pub fn heartbeat(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answe
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("group[{group}]: {error}")));
         }
     }
-    let mut created = None;
-    for consumer in &heartbeat.consumers {
-        match create_group(broker, &consumer.group_name) {
-            Ok(end) => created = created.max(end),
-            Err(error) => return refused(&error),
-        }
-    }
+    let created = match broker.change(|catalog| missing(broker, catalog, &heartbeat)) {
+        Ok(end) => end,
+        Err(error) => return unchanged(&error),
+    };
     if !broker.policy.auto_create_groups {
         // RocketMQ skips groups that nobody made; their pulls say that they are missing.
         let catalog = broker.catalog.read();
@@ -53,29 +50,24 @@ pub fn heartbeat(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answe
     })
 }
 
-/// Appends a group and its retry topic where they are missing; says before which position, if anything was.
-fn create_group(broker: &Broker, group: &str) -> Result<Option<PhysicalOffset>, AppendError> {
-    let retry_topic = names::retry_topic(group);
-    let (has_group, has_topic, queues) = {
-        let catalog = broker.catalog.read();
+/// The groups of a heartbeat, and their retry topics, that do not exist and may be made.
+fn missing(broker: &Broker, catalog: &Catalog, heartbeat: &Heartbeat) -> Vec<ControlRecord> {
+    let mut records = Vec::new();
+    for ConsumerData { group_name: group, .. } in &heartbeat.consumers {
         let known = catalog.groups.get(group);
-        let queues = known.map_or(1, |config| config.retry_queues);
-        (known.is_some(), catalog.topics.get(&retry_topic).is_some(), queues)
-    };
-    let mut end = None;
-    if !has_group {
-        if !broker.policy.auto_create_groups {
-            return Ok(None);
+        if known.is_none() {
+            if !broker.policy.auto_create_groups {
+                continue;
+            }
+            records.push(ControlRecord::of(&GroupPut { group: group.clone(), config: GroupConfig::default() }));
         }
-        end = Some(
-            broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() })?,
-        );
+        let queues = known.map_or(GroupConfig::default().retry_queues, |config| config.retry_queues);
+        let topic = names::retry_topic(group);
+        if queues > 0 && catalog.topics.get(&topic).is_none() {
+            records.push(ControlRecord::of(&TopicPut { topic, config: TopicConfig::with_queues(queues) }));
+        }
     }
-    if !has_topic && queues > 0 {
-        let config = TopicConfig::with_queues(queues);
-        end = Some(broker.append_control(&TopicPut { topic: retry_topic, config })?);
-    }
-    Ok(end)
+    records
 }
 
 /// 35: a client leaves its groups.

@@ -14,8 +14,8 @@ use skylark_protocol::transport::Outbox;
 use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
 
-use crate::broker::{Broker, Catalog};
-use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, refused};
+use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::Perm;
 use crate::handlers::caught_up;
@@ -325,8 +325,14 @@ fn create_group(broker: &Broker, group: &str) -> Handled {
     if let Err(error) = names::check_group(group) {
         return missing(&error.to_string());
     }
-    match broker.append_control(&GroupPut { group: group.to_owned(), config: GroupConfig::default() }) {
-        Ok(end) => Ok(Done::After(end)),
-        Err(error) => refused(&error),
+    let changed = broker.change(|catalog| match catalog.groups.get(group) {
+        Some(_) => Vec::new(),
+        None => {
+            vec![ControlRecord::of(&GroupPut { group: group.to_owned(), config: GroupConfig::default() })]
+        }
+    });
+    match changed {
+        Ok(end) => Ok(Done::After(end.unwrap_or(broker.applied.get()))),
+        Err(error) => unchanged(&error),
     }
 }

@@ -15,8 +15,8 @@ use skylark_protocol::message::{
 use skylark_protocol::outgoing::Value;
 use skylark_storage::{NewRecord, Place};
 
-use crate::broker::Broker;
-use crate::context::{Answers, Done, Handled, Refusal, Request, refused};
+use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::context::{Answers, Done, Handled, Refusal, Request, refused, unchanged};
 use crate::folds::kinds;
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
 use crate::names;
@@ -36,9 +36,8 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     }
     let catalog = broker.catalog.read();
     let Some((config, queues)) = catalog.topic(topic) else {
-        let created = template(broker, &catalog, &send)?;
         drop(catalog);
-        return create(broker, topic, created);
+        return create(broker, &send);
     };
     let queue_id = pick(broker, config, send.queue_id)?;
     let queue = *queues.get(queue_id as usize).expect("a topic has all queues below its counts");
@@ -256,7 +255,7 @@ fn pick(broker: &Broker, config: &TopicConfig, asked: i32) -> Result<u32, Refusa
 /// The configuration that a topic gets which is created by a send to it.
 fn template(
     broker: &Broker,
-    catalog: &crate::broker::Catalog,
+    catalog: &Catalog,
     send: &SendRequest<'_>,
 ) -> Result<TopicConfig, Refusal> {
     let topic = send.topic;
@@ -285,11 +284,25 @@ fn template(
     Ok(TopicConfig { perm: default.perm.without(Perm::INHERIT), ..TopicConfig::with_queues(queues) })
 }
 
-/// Appends a new topic; the send is looked at again once the folds know it.
-fn create(broker: &Broker, topic: &str, config: TopicConfig) -> Handled {
-    match broker.append_control(&TopicPut { topic: topic.to_owned(), config }) {
-        Ok(end) => Ok(Done::After(end)),
-        Err(error) => refused(&error),
+/// Makes the topic of a send; the send is looked at again once the folds know it.
+fn create(broker: &Broker, send: &SendRequest<'_>) -> Handled {
+    let mut refusal = None;
+    let changed = broker.change(|catalog| {
+        if catalog.topics.get(send.topic).is_some() {
+            return Vec::new();
+        }
+        match template(broker, catalog, send) {
+            Ok(config) => vec![ControlRecord::of(&TopicPut { topic: send.topic.to_owned(), config })],
+            Err(error) => {
+                refusal = Some(error);
+                Vec::new()
+            }
+        }
+    });
+    match (changed, refusal) {
+        (_, Some(refusal)) => Err(refusal),
+        (Ok(end), None) => Ok(Done::After(end.unwrap_or(broker.applied.get()))),
+        (Err(error), None) => unchanged(&error),
     }
 }
 

@@ -8,8 +8,8 @@ use skylark_protocol::command::route::TopicList;
 use skylark_protocol::command::topics::{TopicConfig as WireConfig, TopicRequest, UpdateTopic};
 use skylark_protocol::json;
 
-use crate::broker::{Broker, Catalog};
-use crate::context::{Answers, Done, Handled, Refusal, Request, refused};
+use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::context::{Answers, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
 use crate::folds::version::DataVersion;
 use crate::names;
@@ -30,35 +30,44 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
         count.ok_or_else(|| invalid(format!("{name} must be between 1 and {QUEUES_MAX}")))
     };
     let perm = u8::try_from(asked.perm).ok().filter(|perm| *perm < 16);
-    let before = broker.catalog.read().topics.get(asked.topic).cloned();
-    let kept = before.as_ref().map(|config| config.attributes.clone()).unwrap_or_default();
-    let config = TopicConfig {
-        read_queues: queues("readQueueNums", asked.read_queue_nums)?,
-        write_queues: queues("writeQueueNums", asked.write_queue_nums)?,
-        perm: Perm(
-            perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?,
-        ),
-        filter: match asked.topic_filter_type {
-            None | Some("" | "SINGLE_TAG") => FilterType::SingleTag,
-            Some("MULTI_TAG") => FilterType::MultiTag,
-            Some(other) => {
-                return Err(invalid(format!("topicFilterType {other} is neither SINGLE_TAG nor MULTI_TAG")));
-            }
-        },
-        sys_flag: asked.topic_sys_flag.unwrap_or(0),
-        order: asked.order,
-        attributes: attributes(kept, before.is_some(), asked.attributes.unwrap_or_default())?,
+    let perm = Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?);
+    let (read_queues, write_queues) =
+        (queues("readQueueNums", asked.read_queue_nums)?, queues("writeQueueNums", asked.write_queue_nums)?);
+    let filter = match asked.topic_filter_type {
+        None | Some("" | "SINGLE_TAG") => FilterType::SingleTag,
+        Some("MULTI_TAG") => FilterType::MultiTag,
+        Some(other) => {
+            return Err(invalid(format!("topicFilterType {other} is neither SINGLE_TAG nor MULTI_TAG")));
+        }
     };
-    if before.as_ref() == Some(&config) {
-        return answers.success(request.reply, &[]);
-    }
-    match broker.append_control(&TopicPut { topic: asked.topic.to_owned(), config }) {
-        Ok(end) => {
-            let reply = request.reply;
+    let mut refusal = None;
+    let changed = broker.change(|catalog| {
+        let before = catalog.topics.get(asked.topic);
+        let kept = before.map(|config| config.attributes.clone()).unwrap_or_default();
+        let attributes = match attributes(kept, before.is_some(), asked.attributes.unwrap_or_default()) {
+            Ok(attributes) => attributes,
+            Err(error) => {
+                refusal = Some(error);
+                return Vec::new();
+            }
+        };
+        let sys_flag = asked.topic_sys_flag.unwrap_or(0);
+        let config =
+            TopicConfig { read_queues, write_queues, perm, filter, sys_flag, order: asked.order, attributes };
+        if before == Some(&config) {
+            return Vec::new();
+        }
+        vec![ControlRecord::of(&TopicPut { topic: asked.topic.to_owned(), config })]
+    });
+    let reply = request.reply;
+    match (changed, refusal) {
+        (_, Some(refusal)) => Err(refusal),
+        (Ok(Some(end)), None) => {
             answers.registered.hold(end, reply, |out| reply.success(out, &[]));
             Ok(Done::Answered)
         }
-        Err(error) => refused(&error),
+        (Ok(None), None) => answers.success(reply, &[]),
+        (Err(error), None) => unchanged(&error),
     }
 }
 
