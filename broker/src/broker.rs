@@ -15,8 +15,8 @@ use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
-    PhysicalOffset, ReadError, RecoveryReport, Writer,
+    AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options,
+    OwnFrontier, PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
 use tracing::info;
 
@@ -253,11 +253,13 @@ impl Broker {
     /// Appends the system's own topics and groups where they are missing.
     fn prepare(&self) -> Result<PhysicalOffset, StartError> {
         let changed = self.change(|catalog| {
-            let topics = self.system_topics.initial().filter(|(topic, _)| catalog.topics.get(topic).is_none());
+            let topics =
+                self.system_topics.initial().filter(|(topic, _)| catalog.topics.get(topic).is_none());
             let topics = topics.map(|(topic, config)| {
                 ControlRecord::of(&TopicPut { topic: topic.to_owned(), config: config.clone() })
             });
-            let groups = system::INITIAL_GROUPS.into_iter().filter(|group| catalog.groups.get(group).is_none());
+            let groups =
+                system::INITIAL_GROUPS.into_iter().filter(|group| catalog.groups.get(group).is_none());
             let groups = groups.map(|group| {
                 ControlRecord::of(&GroupPut { group: group.to_owned(), config: system::initial_group() })
             });
@@ -320,6 +322,7 @@ impl Broker {
 
     /// A connection is gone.
     pub fn disconnected(&self, connection: ConnectionId) {
+        self.parking.disconnect(connection);
         self.membership.disconnect(connection, |group| self.notifies(group));
     }
 

@@ -261,7 +261,7 @@ impl Config {
         };
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let segment_bytes =
-            check.within("segment-bytes", settings.segment_bytes, 256 << 20, 64 << 10..=4 << 30);
+            check.within("segment-bytes", settings.segment_bytes, 256 << 20, 64 << 10..=2 << 30);
         if segment_bytes % 4096 != 0 {
             check.mistake("segment-bytes", "must be a multiple of 4096");
         }
@@ -333,6 +333,9 @@ impl Check {
     }
 
     fn address(&mut self, key: &str, text: &str) -> SocketAddr {
+        if text.ends_with(":0") {
+            self.mistake(key, "needs a port that clients can be told: 0 is any");
+        }
         text.parse().unwrap_or_else(|_| {
             self.mistake(key, format!("`{text}` is not an IP address and port, such as 127.0.0.1:10911"));
             SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)
@@ -368,7 +371,6 @@ impl Check {
         let Some(host) = host else {
             return match listen {
                 IpAddr::V4(ip) if !ip.is_unspecified() => (ip.to_string(), ip),
-                IpAddr::V6(ip) if ip.is_loopback() => (nowhere.to_string(), nowhere),
                 _ => {
                     self.mistake(
                         "advertise",

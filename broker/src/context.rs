@@ -1,6 +1,7 @@
 //! What a handler knows about a request, and how it answers.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
 use skylark_protocol::code::ResponseCode;
@@ -34,6 +35,8 @@ pub struct Connection {
     pub peer: Peer,
     /// How others reach its session.
     pub mailbox: Arc<Mailbox<Mail>>,
+    /// Bytes that reader threads fetch for it. Beyond a bound it takes no further requests.
+    pub cold_bytes: AtomicU64,
 }
 
 /// Where answers go: at once, or when something has become true.

@@ -1,7 +1,8 @@
 //! Queue locks: who may consume a queue in order.
 //!
 //! A lock is a lease. Its owner renews it every 20 seconds and believes in it for 30; here it lasts 60, so that no
-//! second consumer is let in while the first still believes.
+//! second consumer is let in while the first still believes. A restart forgets all locks: until their owners have
+//! renewed them another consumer may be let in early.
 
 use std::collections::HashMap;
 use std::sync::Arc;

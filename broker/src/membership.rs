@@ -63,7 +63,7 @@ pub struct ConsumerGroup {
     pub consume_from: ConsumeFrom,
 }
 
-/// Every group with members.
+/// Every group with members. Its lock is the innermost: nothing else is locked, called or woken under it.
 ///
 /// Memory: a few hundred bytes per connection and group, so bounded by the connections.
 #[derive(Default)]
@@ -78,13 +78,13 @@ struct Inner {
 }
 
 impl Membership {
-    /// Takes a heartbeat. `notify` says of a consumer group whether its members want to hear of changes.
+    /// Takes a heartbeat. `notifies` says of a consumer group whether its members want to hear of changes.
     pub fn heartbeat(
         &self,
         connection: ConnectionId,
         member: &Member,
         heartbeat: &Heartbeat,
-        notify: impl Fn(&str) -> bool,
+        notifies: impl Fn(&str) -> bool,
     ) {
         let mut changed = Vec::new();
         {
@@ -94,16 +94,13 @@ impl Membership {
                 members.insert(connection, member.clone());
             }
             for consumer in &heartbeat.consumers {
-                let is_new = inner.join(connection, member, consumer);
-                if is_new
-                    && consumer.message_model == MessageModel::Clustering
-                    && notify(&consumer.group_name)
-                {
+                let shares_out = inner.join(connection, member, consumer);
+                if shares_out && consumer.message_model == MessageModel::Clustering {
                     changed.extend(inner.notice(&consumer.group_name));
                 }
             }
         }
-        post(changed);
+        tell(changed, notifies);
     }
 
     /// A client leaves one or two of its groups.
@@ -112,7 +109,7 @@ impl Membership {
         connection: ConnectionId,
         producer_group: Option<&str>,
         consumer_group: Option<&str>,
-        notify: impl Fn(&str) -> bool,
+        notifies: impl Fn(&str) -> bool,
     ) {
         let mut changed = Vec::new();
         {
@@ -122,16 +119,15 @@ impl Membership {
             }
             if let Some(group) = consumer_group
                 && inner.leave_consumers(group, connection)
-                && notify(group)
             {
-                changed = inner.notice(group);
+                changed.extend(inner.notice(group));
             }
         }
-        post(changed);
+        tell(changed, notifies);
     }
 
     /// A connection is gone: it leaves every group.
-    pub fn disconnect(&self, connection: ConnectionId, notify: impl Fn(&str) -> bool) {
+    pub fn disconnect(&self, connection: ConnectionId, notifies: impl Fn(&str) -> bool) {
         let mut changed = Vec::new();
         {
             let mut inner = self.inner.lock();
@@ -139,29 +135,27 @@ impl Membership {
             let consuming = groups_of(&inner.consumers, |group| group.members.contains_key(&connection));
             producing.iter().for_each(|group| inner.leave_producers(group, connection));
             for group in consuming {
-                if inner.leave_consumers(&group, connection) && notify(&group) {
+                if inner.leave_consumers(&group, connection) {
                     changed.extend(inner.notice(&group));
                 }
             }
         }
-        post(changed);
+        tell(changed, notifies);
     }
 
     /// Closes the connections of members that have been silent for too long.
     pub fn expire(&self, now: Duration) {
-        let inner = self.inner.lock();
-        let consumers = inner.consumers.values().flat_map(|group| group.members.values());
-        for member in consumers.chain(inner.producers.values().flat_map(BTreeMap::values)) {
-            if now.saturating_sub(member.seen) > SILENCE_MAX {
-                // A full mailbox is emptied or closed before long; the next round tries again.
-                member.mailbox.post(Mail::Close("no heartbeat for two minutes")).ok();
-            }
+        let silent: Vec<_> = {
+            let inner = self.inner.lock();
+            let consumers = inner.consumers.values().flat_map(|group| group.members.values());
+            let members = consumers.chain(inner.producers.values().flat_map(BTreeMap::values));
+            let silent = members.filter(|member| now.saturating_sub(member.seen) > SILENCE_MAX);
+            silent.map(|member| Arc::clone(&member.mailbox)).collect()
+        };
+        for mailbox in silent {
+            // A full mailbox is emptied or closed before long; the next round tries again.
+            mailbox.post(Mail::Close("no heartbeat for two minutes")).ok();
         }
-    }
-
-    /// A copy of a consumer group.
-    pub fn consumer_group(&self, group: &str) -> Option<ConsumerGroup> {
-        self.inner.lock().consumers.get(group).cloned()
     }
 
     /// The client ids of a consumer group, one per connection.
@@ -238,11 +232,18 @@ impl Inner {
         left
     }
 
-    fn notice(&self, group: &str) -> Vec<(Arc<Mailbox<Mail>>, Mail)> {
-        let Some((name, group)) = self.consumers.get_key_value(group) else { return Vec::new() };
-        let members = group.members.values();
-        members.map(|member| (Arc::clone(&member.mailbox), Mail::GroupChanged(Arc::clone(name)))).collect()
+    /// Whom a change of a group concerns.
+    fn notice(&self, group: &str) -> Option<Notice> {
+        let (name, group) = self.consumers.get_key_value(group)?;
+        let mailboxes = group.members.values().map(|member| Arc::clone(&member.mailbox)).collect();
+        Some(Notice { group: Arc::clone(name), mailboxes })
     }
+}
+
+/// The members of a group that has changed.
+struct Notice {
+    group: Arc<str>,
+    mailboxes: Vec<Arc<Mailbox<Mail>>>,
 }
 
 fn entry<'a, V: Default>(map: &'a mut BTreeMap<Arc<str>, V>, key: &str) -> &'a mut V {
@@ -260,9 +261,14 @@ fn groups_of<V>(groups: &BTreeMap<Arc<str>, V>, belongs: impl Fn(&V) -> bool) ->
     groups.iter().filter(|(_, members)| belongs(members)).map(|(name, _)| Arc::clone(name)).collect()
 }
 
-fn post(notices: Vec<(Arc<Mailbox<Mail>>, Mail)>) {
-    for (mailbox, mail) in notices {
-        // A member that cannot be told is closing, or will share out anew within 20 seconds by itself.
-        mailbox.post(mail).ok();
+/// Tells members of changes. Outside the lock: `notifies` takes others, and mail wakes foreign tasks.
+fn tell(changed: Vec<Notice>, notifies: impl Fn(&str) -> bool) {
+    for Notice { group, mailboxes } in changed {
+        if notifies(&group) {
+            for mailbox in mailboxes {
+                // A member that cannot be told is closing, or will share out anew within 20 seconds by itself.
+                mailbox.post(Mail::GroupChanged(Arc::clone(&group))).ok();
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! a message it wants arrives, [`Parking::expire`] when its time is over; both by mail to its connection, which
 //! evaluates the pull once more and answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,9 @@ use parking_lot::Mutex;
 use skylark_index::QueueId;
 use skylark_protocol::transport::Mailbox;
 
+use crate::context::Connection;
 use crate::handlers::pull::Pull;
+use crate::membership::ConnectionId;
 use crate::session::Mail;
 
 /// Parked pulls beyond this wait a second at the most, so that clients do not spin.
@@ -20,9 +24,12 @@ pub const PARKED_MAX: usize = 100_000;
 /// How long a pull waits beyond the bound.
 pub const CROWDED_WAIT: Duration = Duration::from_secs(1);
 
-/// Every parked pull of a broker.
+/// One connection's share: a consumer has one pull per queue.
+pub const PARKED_PER_CONNECTION_MAX: usize = 16_384;
+
+/// Every parked pull of a broker. Its lock is innermost: nothing else is locked or woken under it.
 ///
-/// Memory: at most twice [`PARKED_MAX`] entries. An entry of a closed connection stays until its deadline.
+/// Memory: at most twice [`PARKED_MAX`] entries.
 #[derive(Default)]
 pub struct Parking {
     inner: Mutex<Inner>,
@@ -32,13 +39,15 @@ pub struct Parking {
 struct Inner {
     next_id: u64,
     parked: HashMap<u64, Parked>,
-    by_queue: HashMap<QueueId, Vec<u64>>,
-    by_deadline: BTreeMap<(Duration, u64), ()>,
+    by_queue: HashMap<QueueId, BTreeSet<u64>>,
+    by_deadline: BTreeSet<(Duration, u64)>,
+    by_connection: HashMap<ConnectionId, BTreeSet<u64>>,
 }
 
 struct Parked {
     pull: Box<Pull>,
     deadline: Duration,
+    connection: ConnectionId,
     mailbox: Arc<Mailbox<Mail>>,
 }
 
@@ -46,25 +55,28 @@ impl Parking {
     /// Parks a pull until `now + wait`; returns its name, for [`Parking::take_back`].
     ///
     /// # Errors
-    /// Gives the pull back when there is no room at all.
+    /// Gives the pull back when there is no room, for this connection or at all.
     pub fn park(
         &self,
         pull: Box<Pull>,
-        mailbox: &Arc<Mailbox<Mail>>,
+        connection: &Connection,
         now: Duration,
         wait: Duration,
     ) -> Result<u64, Box<Pull>> {
         let mut inner = self.inner.lock();
-        if inner.parked.len() >= 2 * PARKED_MAX {
+        let share = inner.by_connection.get(&connection.id).map_or(0, BTreeSet::len);
+        if inner.parked.len() >= 2 * PARKED_MAX || share >= PARKED_PER_CONNECTION_MAX {
             return Err(pull);
         }
         let wait = if inner.parked.len() >= PARKED_MAX { wait.min(CROWDED_WAIT) } else { wait };
         let id = inner.next_id;
         inner.next_id += 1;
-        let (queue, deadline) = (pull.queue, now + wait);
-        inner.by_queue.entry(queue).or_default().push(id);
-        inner.by_deadline.insert((deadline, id), ());
-        inner.parked.insert(id, Parked { pull, deadline, mailbox: Arc::clone(mailbox) });
+        let deadline = now + wait;
+        inner.by_queue.entry(pull.queue).or_default().insert(id);
+        inner.by_deadline.insert((deadline, id));
+        inner.by_connection.entry(connection.id).or_default().insert(id);
+        let mailbox = Arc::clone(&connection.mailbox);
+        inner.parked.insert(id, Parked { pull, deadline, connection: connection.id, mailbox });
         Ok(id)
     }
 
@@ -83,8 +95,8 @@ impl Parking {
             let mut wanted = Vec::new();
             for (queue, tag_hash) in messages {
                 let Some(waiting) = inner.by_queue.get(queue) else { continue };
-                wanted
-                    .extend(waiting.iter().filter(|id| inner.parked[id].pull.filter.matches_hash(*tag_hash)));
+                let wants = |id: &&u64| inner.parked[*id].pull.filter.matches_hash(*tag_hash);
+                wanted.extend(waiting.iter().filter(wants).copied());
             }
             wanted.into_iter().filter_map(|id| inner.remove(id)).collect()
         };
@@ -95,11 +107,18 @@ impl Parking {
     pub fn expire(&self, now: Duration) {
         let woken: Vec<Parked> = {
             let mut inner = self.inner.lock();
-            let due: Vec<u64> =
-                inner.by_deadline.range(..=(now, u64::MAX)).map(|((_, id), ())| *id).collect();
+            let due: Vec<u64> = inner.by_deadline.range(..=(now, u64::MAX)).map(|(_, id)| *id).collect();
             due.into_iter().filter_map(|id| inner.remove(id)).collect()
         };
         post(woken);
+    }
+
+    /// Forgets the pulls of a connection that is gone.
+    pub fn disconnect(&self, connection: ConnectionId) {
+        let mut inner = self.inner.lock();
+        for id in inner.by_connection.get(&connection).cloned().unwrap_or_default() {
+            inner.remove(id);
+        }
     }
 }
 
@@ -107,13 +126,18 @@ impl Inner {
     fn remove(&mut self, id: u64) -> Option<Parked> {
         let parked = self.parked.remove(&id)?;
         self.by_deadline.remove(&(parked.deadline, id));
-        if let Some(waiting) = self.by_queue.get_mut(&parked.pull.queue) {
-            waiting.retain(|other| *other != id);
-            if waiting.is_empty() {
-                self.by_queue.remove(&parked.pull.queue);
-            }
-        }
+        forget(&mut self.by_queue, parked.pull.queue, id);
+        forget(&mut self.by_connection, parked.connection, id);
         Some(parked)
+    }
+}
+
+fn forget<K: Hash + Eq>(table: &mut HashMap<K, BTreeSet<u64>>, key: K, id: u64) {
+    if let Entry::Occupied(mut entry) = table.entry(key) {
+        entry.get_mut().remove(&id);
+        if entry.get().is_empty() {
+            entry.remove();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads that leave memory: a few threads fetch from disk what no connection's task may wait for.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,6 +24,8 @@ const JOIN_BYTES_MAX: u64 = 64 << 10;
 pub struct ColdJob {
     /// Where each record lies: its first byte, and its length with the header and without filling.
     pub records: Vec<(PhysicalOffset, u32)>,
+    /// What they come to together.
+    pub bytes: u64,
     /// What to answer besides the messages.
     pub found: Found,
     /// Whose it is.
@@ -31,6 +34,8 @@ pub struct ColdJob {
 
 /// An answer whose bytes came from disk.
 pub struct ColdAnswer {
+    /// What the job said its messages come to.
+    pub bytes: u64,
     /// What to answer besides the messages.
     pub found: Found,
     /// The messages, or why they could not be read.
@@ -114,8 +119,14 @@ impl Readers {
     }
 
     fn perform(&self, job: ColdJob, read: &impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) {
-        let messages = fetch(&job.records, self.segment_bytes, read);
-        let answer = ColdAnswer { found: job.found, messages };
+        if job.mailbox.is_closed() {
+            return;
+        }
+        let messages = catch_unwind(AssertUnwindSafe(|| fetch(&job.records, self.segment_bytes, read)));
+        let messages = messages.unwrap_or_else(|_panic| {
+            Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this read; its log says more"))
+        });
+        let answer = ColdAnswer { bytes: job.bytes, found: job.found, messages };
         // A closed mailbox belongs to a connection that is gone.
         job.mailbox.post(Mail::Cold(answer)).ok();
     }

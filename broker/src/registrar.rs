@@ -50,8 +50,8 @@ enum State {
     Away { retry_at: Duration },
     /// Connected, or about to be; nothing answered yet.
     Asked { since: Duration },
-    /// It knows all topics put before this position.
-    Knows { until: PhysicalOffset, since: Duration },
+    /// It knows all topics put before this position; `asked` is when it was told more and has not answered yet.
+    Knows { until: PhysicalOffset, since: Duration, asked: Option<Duration> },
     /// The broker is leaving.
     Left,
 }
@@ -195,6 +195,9 @@ impl RegistrarSession {
         };
         let opaque = write(RequestCode::REGISTER_BROKER, &mut self.opaque, &request.fields(), body, out);
         self.asked = Some((opaque, until));
+        if let State::Knows { asked, .. } = &mut *self.server.state.lock() {
+            *asked = Some(self.registrar.broker.clock.monotonic());
+        }
     }
 
     fn unregister(&mut self, out: &mut Outbox) {
@@ -247,7 +250,7 @@ impl Session for RegistrarSession {
         }
         debug!(nameserver = self.server.address, until = until.get(), "registered");
         let since = self.registrar.broker.clock.monotonic();
-        *self.server.state.lock() = State::Knows { until, since };
+        *self.server.state.lock() = State::Knows { until, since, asked: None };
         self.registrar.publish();
         Ok(())
     }

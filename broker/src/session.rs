@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
@@ -47,6 +48,9 @@ pub enum Mail {
 
 /// A connection's mail beyond this is refused, and the connection closed for not keeping up.
 const MAIL_MAX: usize = 65_536;
+/// Bytes on their way from disk, beyond which the session takes no further frames: what waits in a mailbox counts
+/// nowhere else.
+const COLD_BYTES_MAX: u64 = 16 << 20;
 /// Frames that wait for a fold, beyond which the session takes no further ones.
 const DEFERRED_MAX: usize = 1024;
 
@@ -95,7 +99,12 @@ impl ClientSession {
         debug!(connection = id.0, peer = %peer.address, "connected");
         Self {
             broker,
-            connection: Connection { id, peer, mailbox: Arc::new(Mailbox::new(MAIL_MAX)) },
+            connection: Connection {
+                id,
+                peer,
+                mailbox: Arc::new(Mailbox::new(MAIL_MAX)),
+                cold_bytes: AtomicU64::new(0),
+            },
             mail: VecDeque::new(),
             durable: Held::default(),
             applied: Held::default(),
@@ -154,7 +163,11 @@ impl ClientSession {
         while let Some(mail) = self.mail.pop_front() {
             match mail {
                 Mail::Pull(pull) => handlers::pull::answer(&self.broker, *pull, &self.connection, out),
-                Mail::Cold(answer) => answer.write(out),
+                Mail::Cold(answer) => {
+                    // Relaxed: this task alone reads and writes it.
+                    self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
+                    answer.write(out);
+                }
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
             }
@@ -247,7 +260,8 @@ impl Session for ClientSession {
     }
 
     fn ready(&self) -> bool {
-        self.stalled.is_none() && self.deferred.len() < DEFERRED_MAX
+        let cold_bytes = self.connection.cold_bytes.load(Ordering::Relaxed);
+        self.stalled.is_none() && self.deferred.len() < DEFERRED_MAX && cold_bytes < COLD_BYTES_MAX
     }
 
     fn closed(&mut self, reason: &CloseReason) {

@@ -28,7 +28,6 @@ const OFFSET_MOVED_TOPIC: &str = "OFFSET_MOVED_EVENT";
 const TRACE_TOPIC: &str = "RMQ_SYS_TRACE_TOPIC";
 const CHECKPOINT_TOPIC: &str = "CHECKPOINT_TOPIC";
 const SYSTEM_TOPIC_PREFIX: &str = "rmq_sys_";
-const SYSTEM_GROUP_PREFIX: &str = "CID_RMQ_SYS_";
 
 /// Topics of the broker's own to which clients may not send.
 const CLOSED_TOPICS: [&str; 6] =
@@ -103,17 +102,12 @@ impl SystemTopics {
 
 /// Whether clients may send to a topic of this name.
 pub fn may_send_to(topic: &str) -> bool {
-    !CLOSED_TOPICS.contains(&topic)
+    !CLOSED_TOPICS.contains(&topic) && !topic.starts_with(SYSTEM_TOPIC_PREFIX)
 }
 
 /// What each of [`INITIAL_GROUPS`] is.
 pub fn initial_group() -> GroupConfig {
     GroupConfig::default()
-}
-
-/// Whether the group is the broker's own, and made when it is needed even if users' groups are not.
-pub fn is_system_group(group: &str) -> bool {
-    group.starts_with(SYSTEM_GROUP_PREFIX)
 }
 
 #[cfg(test)]
@@ -165,7 +159,6 @@ mod tests {
         }
         assert!(!topics.contains("orders") && !topics.contains("RMQ_SYS_ANYTHING"));
         assert!(may_send_to("orders") && may_send_to(AUTO_CREATE_TOPIC) && !may_send_to(SCHEDULE_TOPIC));
-        assert!(is_system_group("CID_RMQ_SYS_TRANS") && !is_system_group("TOOLS_CONSUMER"));
         assert_eq!(topics.names().len(), 17 - 1, "TBW102 exists and is reserved");
     }
 }

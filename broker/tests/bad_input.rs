@@ -160,9 +160,6 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         fields.extend([("queueId", Value::Number(0)), ("commitOffset", Value::Number(offset))]);
         fields
     };
-    let heartbeat_of =
-        |group: &str| format!(r#"{{"clientID":"c","consumerDataSet":[{{"groupName":"{group}"}}]}}"#);
-    let (bad_group, no_group) = (heartbeat_of("no blanks"), heartbeat_of(""));
     // The topic and the group that the cases below need.
     assert_eq!(connection.call(Code::SEND_MESSAGE_V2, &send(&[]), b"first").unwrap().code, 0);
     assert_eq!(connection.call(Code::PULL_MESSAGE, &pull(&[]), &[]).unwrap().code, 0);
@@ -229,6 +226,21 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a half message by its property", Code::SEND_MESSAGE_V2, send(&[("i", text(half))]), b"x", 16),
         ("a delay level", Code::SEND_MESSAGE_V2, send(&[("i", text(delayed))]), b"x", 13),
         ("a delay", Code::SEND_MESSAGE_V2, send(&[("i", text(timed))]), b"x", 13),
+        (
+            "a recall of a delay",
+            Code::SEND_MESSAGE_V2,
+            send(&[("i", text("TIMER_DEL_UNIQKEY\u{1}k\u{2}"))]),
+            b"x",
+            13,
+        ),
+        (
+            "a queue of the timers",
+            Code::SEND_MESSAGE_V2,
+            send(&[("b", text("rmq_sys_wheel_timer"))]),
+            b"x",
+            16,
+        ),
+        ("a pull below zero", Code::PULL_MESSAGE, pull(&[("queueOffset", Some(Value::Number(-1)))]), b"", 21),
         ("a pull without a group", Code::PULL_MESSAGE, pull(&[("consumerGroup", None)]), b"", 29),
         (
             "a pull with a word for an offset",
@@ -278,8 +290,6 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a search without a time", Code::SEARCH_OFFSET_BY_TIMESTAMP, queue(&[]), b"", 29),
         ("a heartbeat of garbage", Code::HEART_BEAT, vec![], b"{\"clientID\":", 29),
         ("a heartbeat of nobody", Code::HEART_BEAT, vec![], b"{}", 29),
-        ("a heartbeat for a bad group", Code::HEART_BEAT, vec![], bad_group.as_bytes(), 29),
-        ("a heartbeat for no group", Code::HEART_BEAT, vec![], no_group.as_bytes(), 29),
         (
             "the members of an empty group",
             Code::GET_CONSUMER_LIST_BY_GROUP,
@@ -358,6 +368,22 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         assert!(answer.code != 0 && !answer.remark.is_empty(), "{code}: {answer:?}");
     }
     innocent.finish();
+}
+
+#[test]
+fn a_group_that_cannot_be_keeps_no_other_out() {
+    let server = Server::start();
+    let mut connection = Raw::connect(server.broker()).expect("the broker listens");
+    let heartbeat = br#"{"clientID":"c","producerDataSet":[{"groupName":"a.b"}],
+        "consumerDataSet":[{"groupName":"no blanks"},{"groupName":""},{"groupName":"good"}]}"#;
+    assert_eq!(connection.call(Code::HEART_BEAT, &[], heartbeat).unwrap().code, 0);
+    let members = |connection: &mut Raw, group| {
+        connection
+            .call(Code::GET_CONSUMER_LIST_BY_GROUP, &[("consumerGroup", Value::Text(group))], b"")
+            .unwrap()
+    };
+    assert_eq!(members(&mut connection, "good").body, br#"{"consumerIdList":["c"]}"#);
+    assert_eq!(members(&mut connection, "no blanks").code, 1);
 }
 
 #[test]

@@ -138,12 +138,16 @@ fn serve(
     let connector: Arc<dyn Connector> = Arc::new(transport);
     let registrar = Registrar::new(Arc::clone(broker), connector, config.namesrv.clone());
     runtime.block_on(async {
-        let keeper = tokio::spawn(keep(Arc::clone(broker), Arc::clone(&registrar)));
+        let mut keeper = tokio::spawn(keep(Arc::clone(broker), Arc::clone(&registrar)));
         if !registrar.first_registration(FIRST_REGISTRATION).await {
             warn!("no nameserver has answered yet; clients find this broker once one has");
         }
         banner(config, &listening)?;
-        stopped_by_signal().await?;
+        let ended = tokio::select! {
+            signal = stopped_by_signal() => signal.map_err(Failure::from),
+            // It ends only by a panic; without it nothing would expire and no offset would be stored.
+            _panic = &mut keeper => Err("the broker's housekeeping failed; its log says more".into()),
+        };
         info!("stopping");
         keeper.abort();
         registrar.unregister().await;
@@ -157,7 +161,7 @@ fn serve(
         for listening in listening {
             listening.shutdown(GRACE).await;
         }
-        Ok(())
+        ended
     })
 }
 
@@ -166,6 +170,7 @@ async fn keep(broker: Arc<Broker>, registrar: Arc<Registrar>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let mut committed = broker.clock.monotonic();
+    let mut is_storing = true;
     loop {
         tick.tick().await;
         broker.tick();
@@ -173,9 +178,13 @@ async fn keep(broker: Arc<Broker>, registrar: Arc<Registrar>) {
         let now = broker.clock.monotonic();
         if now.saturating_sub(committed) >= COMMIT_INTERVAL {
             committed = now;
-            if let Err(error) = broker.commit_offsets() {
+            let outcome = broker.commit_offsets();
+            if let Err(error) = &outcome
+                && is_storing
+            {
                 error!(%error, "consumer offsets cannot be stored");
             }
+            is_storing = outcome.is_ok();
         }
     }
 }

@@ -19,16 +19,16 @@ use crate::names;
 /// 34: a client says who it is. Answered once the groups and retry topics it needs are there.
 pub fn heartbeat(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let mut heartbeat = Heartbeat::decode(request.body)?;
-    let names = heartbeat.consumers.iter().map(|consumer| &consumer.group_name);
-    for group in names.chain(heartbeat.producers.iter().map(|producer| &producer.group_name)) {
-        if let Err(error) = names::check_group(group) {
-            return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, format!("group[{group}]: {error}")));
+    // As with RocketMQ, a group that cannot be does not keep the client's other groups out.
+    heartbeat.consumers.retain(|consumer| names::check_group(&consumer.group_name).is_ok());
+    let mut created = None;
+    // Looked at first, because nearly every heartbeat repeats what is there, and changes wait for each other.
+    if !missing(broker, &broker.catalog.read(), &heartbeat).is_empty() {
+        match broker.change(|catalog| missing(broker, catalog, &heartbeat)) {
+            Ok(end) => created = end,
+            Err(error) => return unchanged(&error),
         }
     }
-    let created = match broker.change(|catalog| missing(broker, catalog, &heartbeat)) {
-        Ok(end) => end,
-        Err(error) => return unchanged(&error),
-    };
     if !broker.policy.auto_create_groups {
         // RocketMQ skips groups that nobody made; their pulls say that they are missing.
         let catalog = broker.catalog.read();
@@ -59,7 +59,8 @@ fn missing(broker: &Broker, catalog: &Catalog, heartbeat: &Heartbeat) -> Vec<Con
             if !broker.policy.auto_create_groups {
                 continue;
             }
-            records.push(ControlRecord::of(&GroupPut { group: group.clone(), config: GroupConfig::default() }));
+            records
+                .push(ControlRecord::of(&GroupPut { group: group.clone(), config: GroupConfig::default() }));
         }
         let queues = known.map_or(GroupConfig::default().retry_queues, |config| config.retry_queues);
         let topic = names::retry_topic(group);

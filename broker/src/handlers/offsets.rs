@@ -40,7 +40,7 @@ fn starts_young(broker: &Broker, topic: &str, queue: u32) -> bool {
     if index.range(id).start > 0 {
         return false;
     }
-    let Some(first) = index.entry(id, 0) else { return true };
+    let Some(first) = index.entry(id, 0) else { return false };
     let distance = broker.log.visible().get().since(first.physical_offset);
     distance <= broker.policy.memory_bytes / 10 * 4
 }
@@ -65,6 +65,10 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
                 format!("topic[{topic}] does not exist"),
             ));
         }
+    }
+    // A log that takes no appends would lose it, however often it is tried.
+    if let Some(stopped) = broker.log.stopped() {
+        return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, stopped.to_string()));
     }
     broker.offsets.lock().commit(group, topic, queue, offset);
     answers.success(request.reply, &[])

@@ -1,6 +1,7 @@
 //! Pulls: 11 and 361, with long polling.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,8 +39,8 @@ pub struct Pull {
     pub reply: ReplyTo,
     /// The queue.
     pub queue: QueueId,
-    /// The first offset wanted.
-    pub offset: u64,
+    /// The first offset wanted; below zero is below every minimum.
+    pub offset: i64,
     /// How many messages are wanted, at most.
     pub messages_max: usize,
     /// Which ones.
@@ -65,8 +66,9 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         return create_group(broker, pull.consumer_group);
     };
     let queue = check(&catalog, group, &pull)?;
-    let filter = filter(broker, group, &pull)?;
+    let may_broadcast = group.broadcast;
     drop(catalog);
+    let filter = filter(broker, may_broadcast, &pull)?;
     let number = u32::try_from(pull.queue_id);
     if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
         broker.offsets.lock().commit(pull.consumer_group, pull.topic, number, offset);
@@ -74,8 +76,7 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let wanted = Pull {
         reply: request.reply,
         queue,
-        // Below zero is below every minimum.
-        offset: u64::try_from(pull.queue_offset).unwrap_or(0),
+        offset: pull.queue_offset,
         messages_max: usize::try_from(pull.max_messages).unwrap_or(0).clamp(1, MESSAGES_MAX),
         filter,
     };
@@ -84,8 +85,10 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let evaluated = evaluate(broker, &wanted);
     match (evaluated.status, wait) {
         (Status::AtEnd, Some(wait)) => park(broker, wanted, wait, request.connection, answers.out),
-        // The offset may be one that was acknowledged and not applied yet.
-        (Status::Beyond, _) if let Some(wait) = caught_up(broker) => return Ok(wait),
+        // What is asked for may have been acknowledged and not applied yet.
+        (Status::AtEnd | Status::Beyond | Status::Empty, _) if let Some(wait) = caught_up(broker) => {
+            return Ok(wait);
+        }
         _ => write(broker, evaluated, request.connection, answers.out),
     }
     Ok(Done::Answered)
@@ -98,13 +101,12 @@ pub fn answer(broker: &Broker, pull: Pull, connection: &Connection, out: &mut Ou
 }
 
 fn park(broker: &Broker, pull: Pull, wait: Duration, connection: &Connection, out: &mut Outbox) {
-    let queue = pull.queue;
-    let offset = pull.offset;
+    let (queue, offset) = (pull.queue, pull.offset);
     let now = broker.clock.monotonic();
-    match broker.parking.park(Box::new(pull), &connection.mailbox, now, wait) {
+    match broker.parking.park(Box::new(pull), connection, now, wait) {
         Ok(id) => {
             // A message may have arrived between the look and the parking; then nobody would wake the pull.
-            if broker.index.read().range(queue).end > offset
+            if i64::try_from(broker.index.read().range(queue).end).is_ok_and(|end| end > offset)
                 && let Some(pull) = broker.parking.take_back(id)
             {
                 answer(broker, *pull, connection, out);
@@ -158,21 +160,21 @@ fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
     let range = index.range(pull.queue);
     let found = |next| Found { reply: pull.reply, next, min: range.start, max: range.end };
     let without = |status, next| Evaluated { status, found: found(next), messages: Vec::new() };
-    if range.end == 0 && pull.offset > 0 {
+    if range.end == 0 && pull.offset != 0 {
         return without(Status::Empty, 0);
     }
-    if pull.offset < range.start {
+    let Some(offset) = u64::try_from(pull.offset).ok().filter(|offset| *offset >= range.start) else {
         return without(Status::Below, range.start);
+    };
+    if offset == range.end {
+        return without(Status::AtEnd, offset);
     }
-    if pull.offset == range.end {
-        return without(Status::AtEnd, pull.offset);
-    }
-    if pull.offset > range.end {
+    if offset > range.end {
         return without(Status::Beyond, range.end);
     }
     let mut messages = Vec::new();
-    let (mut bytes, mut next) = (0, pull.offset);
-    for entry in index.entries(pull.queue, pull.offset, EXAMINED_MAX) {
+    let (mut bytes, mut next) = (0, offset);
+    for entry in index.entries(pull.queue, offset, EXAMINED_MAX) {
         if pull.filter.matches_hash(entry.tag_hash) {
             let message_bytes = entry.record_bytes as usize;
             if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {
@@ -215,9 +217,13 @@ fn fetch(
     if let Some(hot) = hot {
         return found.write(hot, out);
     }
-    let job = ColdJob { records: messages, found, mailbox: Arc::clone(&connection.mailbox) };
-    if let Err(refusal) = broker.readers.submit(job) {
-        found.reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    let job = ColdJob { records: messages, bytes, found, mailbox: Arc::clone(&connection.mailbox) };
+    match broker.readers.submit(job) {
+        Ok(()) => {
+            // Relaxed: written and read by the connection's own task alone.
+            connection.cold_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Err(refusal) => found.reply.failure(out.buffer(), refusal.code, &refusal.remark),
     }
 }
 
@@ -228,7 +234,10 @@ impl Found {
     }
 
     fn respond(&self, status: Status, messages: &[Bytes], out: &mut Outbox) {
-        let (code, remark) = status.answer();
+        let (code, remark) = match status {
+            Status::AtEnd if self.max == 0 => (ResponseCode::PULL_NOT_FOUND, "NO_MESSAGE_IN_QUEUE"),
+            _ => status.answer(),
+        };
         let number = |offset: u64| Value::Number(i64::try_from(offset).unwrap_or(i64::MAX));
         let fields = [
             ("suggestWhichBrokerId", Value::Number(0)),
@@ -269,7 +278,7 @@ fn check(catalog: &Catalog, group: &GroupConfig, pull: &PullRequest<'_>) -> Resu
 }
 
 /// Which messages the pull wants: by its own expression, or by what the group's heartbeats say.
-fn filter(broker: &Broker, group: &GroupConfig, pull: &PullRequest<'_>) -> Result<TagFilter, Refusal> {
+fn filter(broker: &Broker, may_broadcast: bool, pull: &PullRequest<'_>) -> Result<TagFilter, Refusal> {
     if pull.brings_subscription() {
         if !pull.is_by_tags() {
             return Err(no_sql());
@@ -293,7 +302,7 @@ fn filter(broker: &Broker, group: &GroupConfig, pull: &PullRequest<'_>) -> Resul
         );
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
     };
-    if model == MessageModel::Broadcasting && !group.broadcast {
+    if model == MessageModel::Broadcasting && !may_broadcast {
         let remark = format!("the consumer group[{}] can not consume by broadcast way", pull.consumer_group);
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }

@@ -48,7 +48,7 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         topic,
         queue_id,
         flag: send.flag,
-        sys_flag: send.sys_flag | multi_tags,
+        sys_flag: send.sys_flag & SENDERS_FLAGS | multi_tags,
         born_timestamp: send.born_timestamp,
         born_host: request.connection.peer.address,
         store_host: SocketAddr::V4(broker.identity.store_host),
@@ -58,7 +58,7 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         properties: send.properties.as_bytes(),
         added_properties: &[],
     };
-    let found = look_through(message.properties, message.sys_flag)?;
+    let found = look_through(message.properties, send.sys_flag)?;
     if send.batch {
         batch(broker, request, answers, message, queue)
     } else {
@@ -200,6 +200,11 @@ fn illegal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string())
 }
 
+/// Properties that ask for a delay, or belong to one, begin with this.
+const TIMER_PREFIX: &str = "TIMER_";
+/// What a sender may say in a message's sysFlag: how its body is compressed. The rest says what the broker did.
+const SENDERS_FLAGS: i32 = sys_flag::COMPRESSED | sys_flag::COMPRESSION;
+
 /// What a send's properties say to the broker.
 #[derive(Default)]
 struct Noteworthy<'a> {
@@ -226,7 +231,7 @@ fn look_through(properties: &[u8], flags: i32) -> Result<Noteworthy<'_>, Refusal
                     "this release does not delay messages: leave the delay level (DELAY) out",
                 ));
             }
-            properties::TIMER_DELAY_SEC | properties::TIMER_DELAY_MS | properties::TIMER_DELIVER_MS => {
+            _ if name.starts_with(TIMER_PREFIX) => {
                 return Err(illegal(format_args!("this release does not delay messages: leave {name} out")));
             }
             _ => {}
@@ -253,11 +258,7 @@ fn pick(broker: &Broker, config: &TopicConfig, asked: i32) -> Result<u32, Refusa
 }
 
 /// The configuration that a topic gets which is created by a send to it.
-fn template(
-    broker: &Broker,
-    catalog: &Catalog,
-    send: &SendRequest<'_>,
-) -> Result<TopicConfig, Refusal> {
+fn template(broker: &Broker, catalog: &Catalog, send: &SendRequest<'_>) -> Result<TopicConfig, Refusal> {
     let topic = send.topic;
     let unknown = |why: &str| {
         let remark = format!("topic[{topic}] not exist, {why}");

@@ -30,7 +30,8 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
         count.ok_or_else(|| invalid(format!("{name} must be between 1 and {QUEUES_MAX}")))
     };
     let perm = u8::try_from(asked.perm).ok().filter(|perm| *perm < 16);
-    let perm = Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?);
+    let perm =
+        Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?);
     let (read_queues, write_queues) =
         (queues("readQueueNums", asked.read_queue_nums)?, queues("writeQueueNums", asked.write_queue_nums)?);
     let filter = match asked.topic_filter_type {

@@ -71,6 +71,11 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Whether the session is gone.
+    pub fn is_closed(&self) -> bool {
+        self.inner.lock().closed
+    }
+
     /// Takes no more mail and drops what is there.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
