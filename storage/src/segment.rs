@@ -18,8 +18,8 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const SEGMENT_BYTES_DEFAULT: u64 = 256 << 20;
 /// No segment is shorter, tests included.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// No segment is longer: a padding record must be able to reach to its end.
-pub const SEGMENT_BYTES_MAX: u64 = 4 << 30;
+/// No segment is longer: a padding record must be able to reach to its end, with a length of 32 bits.
+pub const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 /// What a group of one padding record takes: where fewer bytes remain, a segment ends without one.
 pub const CLOSING_BYTES: u64 = 48;
 

@@ -414,7 +414,7 @@ impl Staging {
         let at = self.filler.position();
         let payload_bytes = self.segment.end.since(at) - RECORD_HEADER_BYTES as u64;
         let fields = RecordFields {
-            payload_bytes: u32::try_from(payload_bytes).expect("segments are shorter than 4 GiB"),
+            payload_bytes: u32::try_from(payload_bytes).expect("segments are at most 2 GiB"),
             kind: Kind::PADDING,
             head_bytes: 0,
             physical_offset: at,

@@ -8,6 +8,7 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
+use skylark_storage::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 use skylark_storage::{
     AppendError, Cause, Kind, NewRecord, OpenError, Options, PhysicalOffset, ReadError, Registration, Step,
     Stopped, TailPolicy,
@@ -349,6 +350,25 @@ fn a_closed_log_takes_nothing_and_is_found_clean() {
     world.crash().unwrap();
     assert!(world.opened.recovery.clean);
     assert_eq!(world.units.len(), 1);
+}
+
+#[test]
+fn segments_of_an_impossible_length_are_refused_with_both_bounds() {
+    for segment_bytes in [SEGMENT_BYTES_MIN - 4096, SEGMENT_BYTES_MIN + 8, SEGMENT_BYTES_MAX + 4096] {
+        let options = Options { segment_bytes, ..options() };
+        let refused = World::try_new(Disk::new(1), options).err().unwrap().to_string();
+        for number in [segment_bytes, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX] {
+            assert!(refused.contains(&number.to_string()), "{refused}");
+        }
+    }
+    let options = Options { segment_bytes: SEGMENT_BYTES_MAX, ..options() };
+    let mut world = World::new(Disk::new(1), options);
+    world.append(&[100]).unwrap();
+    world.settle().unwrap();
+    world.crash().unwrap();
+    // The log keeps its own, whatever is asked for.
+    world.options.segment_bytes = SEGMENT_BYTES_MAX + 1;
+    world.close().unwrap();
 }
 
 #[test]

@@ -26,8 +26,6 @@ use super::{CommitLog, Front, Locked, Opened, Options, Visibility};
 
 /// Chunks kept ready for use; more than that are given back to the system when a burst is over.
 const CHUNKS_KEPT_MAX: usize = 4;
-/// A padding record's length must fit into its header, whatever the segment.
-const SEGMENT_BYTES_MAX: u64 = 2 << 30;
 
 pub(super) fn open<T: Send + 'static>(
     files: Arc<dyn Files>,
@@ -35,9 +33,6 @@ pub(super) fn open<T: Send + 'static>(
     options: &Options,
     state: T,
 ) -> Result<Opened<T>, OpenError> {
-    if options.segment_bytes > SEGMENT_BYTES_MAX {
-        return Err(OpenError::SegmentBytes { segment_bytes: options.segment_bytes });
-    }
     let directory_lock = files.lock("LOCK").map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { directory: files.describe() },
         _ => OpenError::Io(error),
