@@ -5,12 +5,15 @@
 //! one segment is in use the next is prepared as `log/spare`; rolling renames it.
 //!
 //! A segment's file may therefore be shorter than its nominal length; what is missing counts as zeros.
+//!
+//! A disk that refuses to be filled harms nobody as long as groups find what is filled already: see [`Unready`].
 
 use std::io;
 use std::sync::Arc;
 
 use crate::device::{File, Files};
 use crate::offset::PhysicalOffset;
+use crate::poison::Cause;
 use crate::segment::{BLOCK_BYTES, segment_name};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 
@@ -45,8 +48,16 @@ struct Stages {
 enum Spare {
     None,
     Filling(Stage),
-    /// Could not be made. The next roll tries again.
-    GivenUp,
+}
+
+/// Why ground could not be prepared.
+#[derive(Debug)]
+pub(crate) enum Unready {
+    /// The disk did not take a name, or zeros where no group is: nothing that anybody relies on has changed, so
+    /// the same may be tried again.
+    Refused(io::Error),
+    /// A flush failed. It covered the groups of that file too, or the name of one, and is not to be tried again.
+    InDoubt(io::Error),
 }
 
 /// A file and how far it is filled.
@@ -85,8 +96,8 @@ impl Ground {
     /// Sees to it that the segment in use is filled up to `end`.
     ///
     /// # Errors
-    /// When the disk refuses. What is known of the segment's pages is in doubt then.
-    pub(crate) fn reach(&self, end: PhysicalOffset) -> io::Result<()> {
+    /// When the disk refuses even what is missing, or a flush failed.
+    pub(crate) fn reach(&self, end: PhysicalOffset) -> Result<(), Unready> {
         // Acquire: pairs with the store that follows the sync.
         if self.filled_end.load(Ordering::Acquire) >= end.get() {
             return Ok(());
@@ -94,7 +105,12 @@ impl Ground {
         let stages = &mut *self.stages.lock();
         // Once more under the lock: the housekeeper may have filled what was missing.
         while stages.filled_end() < end {
-            self.fill_active(stages)?;
+            let outcome = match self.fill_active(stages, self.step_bytes) {
+                // The last bytes of a disk may hold this group, though they do not hold a step.
+                Err(error) if error.is_full() => self.fill_active(stages, end.since(stages.filled_end())),
+                outcome => outcome,
+            };
+            outcome?;
         }
         Ok(())
     }
@@ -102,29 +118,29 @@ impl Ground {
     /// Makes the segment at `base` the one in use, under its own name.
     ///
     /// # Errors
-    /// When the disk refuses.
-    pub(crate) fn advance(&self, base: PhysicalOffset) -> io::Result<()> {
+    /// When the disk refuses, or a flush failed.
+    pub(crate) fn advance(&self, base: PhysicalOffset) -> Result<(), Unready> {
         let mut stages = self.stages.lock();
         if stages.base == base {
             return Ok(());
         }
         let name = segment_name(base);
+        if let Spare::Filling(stage) = &stages.spare {
+            stage.file.sync().map_err(Unready::InDoubt)?;
+            self.files.rename(SPARE, &name).map_err(Unready::Refused)?;
+        }
         let next = match std::mem::replace(&mut stages.spare, Spare::None) {
-            Spare::Filling(stage) => {
-                stage.file.sync()?;
-                self.files.rename(SPARE, &name)?;
-                stage
-            }
-            Spare::None | Spare::GivenUp => match self.files.create(&name) {
+            Spare::Filling(stage) => stage,
+            Spare::None => match self.files.create(&name) {
                 // Recovery keeps a segment that an earlier roll named and nothing of which was durable.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Stage::open(&*self.files, &name)?
+                    Stage::open(&*self.files, &name).map_err(Unready::Refused)?
                 }
-                created => Stage { file: created?, filled_bytes: 0 },
+                created => Stage { file: created.map_err(Unready::Refused)?, filled_bytes: 0 },
             },
         };
         // Until the name is durable too, a power cut could lose the segment with all that was flushed into it.
-        self.files.sync_directory(DIRECTORY)?;
+        self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)?;
         self.filled_end.store(base.get() + next.filled_bytes, Ordering::Release);
         stages.base = base;
         stages.active = next;
@@ -150,58 +166,91 @@ impl Ground {
         !filled_end.is_multiple_of(self.segment_bytes) && filled_end < end.get() + self.ahead_bytes / 2
     }
 
-    /// Prepares a step of what the writer, which has got to `end`, will need; whether there was one to prepare.
+    /// Fills a step of the segment in use ahead of the writer, which has got to `end`; whether there was one to fill.
     ///
     /// # Errors
-    /// When the segment in use could not be filled. What is known of its pages is in doubt then.
-    pub(crate) fn prepare(&self, end: PhysicalOffset) -> io::Result<bool> {
+    /// When the disk refuses, or a flush failed.
+    pub(crate) fn prepare_active(&self, end: PhysicalOffset) -> Result<bool, Unready> {
         let stages = &mut *self.stages.lock();
         let segment_end = stages.base.advance(self.segment_bytes);
         let wanted_end = segment_end.min(end.advance(self.ahead_bytes));
-        if end < segment_end && stages.filled_end() < wanted_end {
-            self.fill_active(stages)?;
-            return Ok(true);
+        if end >= segment_end || stages.filled_end() >= wanted_end {
+            return Ok(false);
         }
+        self.fill_active(stages, self.step_bytes)?;
+        Ok(true)
+    }
+
+    /// Prepares a step of the next segment for the writer, which has got to `end`; whether there was one to prepare.
+    ///
+    /// # Errors
+    /// When the disk refuses. The next roll takes what there is.
+    pub(crate) fn prepare_spare(&self, end: PhysicalOffset) -> io::Result<bool> {
+        let stages = &mut *self.stages.lock();
         // Not before the segment is put to use: an idle log stays small on the disk too.
         if end < stages.base.advance(self.segment_bytes / 4) {
             return Ok(false);
         }
-        match self.prepare_spare(&mut stages.spare) {
-            Ok(worked) => Ok(worked),
-            Err(error) => {
-                tracing::warn!(%error, "no spare segment could be prepared; the next roll will be slower");
-                stages.spare = Spare::GivenUp;
-                Ok(true)
+        let Spare::Filling(stage) = &mut stages.spare else {
+            stages.spare = Spare::Filling(self.create_spare()?);
+            return Ok(true);
+        };
+        let left = self.segment_bytes.saturating_sub(stage.filled_bytes);
+        if left == 0 {
+            return Ok(false);
+        }
+        match stage.fill(self.step_bytes.min(left)) {
+            Ok(()) => Ok(true),
+            Err(Unready::Refused(error)) => Err(error),
+            Err(Unready::InDoubt(error)) => {
+                // No group has got there, so another file does as well.
+                stages.spare = Spare::None;
+                Err(error)
             }
         }
     }
 
-    fn fill_active(&self, stages: &mut Stages) -> io::Result<()> {
+    fn create_spare(&self) -> io::Result<Stage> {
+        let file = match self.files.create(SPARE) {
+            // One that was given up.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.files.remove(SPARE)?;
+                self.files.create(SPARE)?
+            }
+            created => created?,
+        };
+        Ok(Stage { file, filled_bytes: 0 })
+    }
+
+    /// Fills so much more of the segment in use, or what is left of it.
+    fn fill_active(&self, stages: &mut Stages, bytes: u64) -> Result<(), Unready> {
         let left = self.segment_bytes.saturating_sub(stages.active.filled_bytes);
         if left == 0 {
-            return Err(io::Error::other("a group does not fit into its segment"));
+            return Err(Unready::Refused(io::Error::other("a group does not fit into its segment")));
         }
-        stages.active.fill(self.step_bytes.min(left))?;
+        stages.active.fill(bytes.min(left))?;
         // Release: whoever sees this knows the step to be synced.
         self.filled_end.store(stages.filled_end().get(), Ordering::Release);
         Ok(())
     }
+}
 
-    fn prepare_spare(&self, spare: &mut Spare) -> io::Result<bool> {
-        match spare {
-            Spare::GivenUp => Ok(false),
-            Spare::None => {
-                *spare = Spare::Filling(Stage { file: self.files.create(SPARE)?, filled_bytes: 0 });
-                Ok(true)
+impl Unready {
+    /// Whether nothing is wrong but the lack of space, so that waiting for some is safe and may help.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Refused(error) => {
+                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
             }
-            Spare::Filling(stage) => {
-                let left = self.segment_bytes.saturating_sub(stage.filled_bytes);
-                if left > 0 {
-                    stage.fill(self.step_bytes.min(left))?;
-                }
-                Ok(left > 0)
-            }
+            Self::InDoubt(_) => false,
         }
+    }
+}
+
+impl From<Unready> for Cause {
+    fn from(unready: Unready) -> Self {
+        let (Unready::Refused(error) | Unready::InDoubt(error)) = unready;
+        Self::Segment(Arc::new(error))
     }
 }
 
@@ -219,9 +268,9 @@ impl Stage {
         Ok(Self { file, filled_bytes })
     }
 
-    fn fill(&mut self, bytes: u64) -> io::Result<()> {
-        self.file.write_zeros(self.filled_bytes, bytes)?;
-        self.file.sync()?;
+    fn fill(&mut self, bytes: u64) -> Result<(), Unready> {
+        self.file.write_zeros(self.filled_bytes, bytes).map_err(Unready::Refused)?;
+        self.file.sync().map_err(Unready::InDoubt)?;
         self.filled_bytes += bytes;
         Ok(())
     }

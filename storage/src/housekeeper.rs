@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::ground::Unready;
 use crate::log::Step;
 use crate::log::shared::Shared;
 use crate::offset::PhysicalOffset;
+use crate::pause::Pause;
 use crate::poison::Cause;
 
 /// A checkpoint is due once so much has become durable since the last one: it bounds what a restart reads.
@@ -21,12 +23,16 @@ pub struct Housekeeper {
     shared: Arc<Shared>,
     /// The durable end when it was last seen to move, and when that was.
     seen: (PhysicalOffset, Duration),
+    /// Of filling the segment in use.
+    active_pause: Pause,
+    /// Of preparing the next one.
+    spare_pause: Pause,
 }
 
 impl Housekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = (shared.durable.get(), shared.clock.monotonic());
-        Self { shared, seen }
+        Self { shared, seen, active_pause: Pause::default(), spare_pause: Pause::default() }
     }
 
     /// Does one thing that is due, if anything is.
@@ -64,8 +70,53 @@ impl Housekeeper {
             self.shared.store_checkpoint(|_| ())?;
             return Ok(true);
         }
-        let written_end = self.shared.written.get();
-        self.shared.ground.prepare(written_end).map_err(|error| Cause::Segment(Arc::new(error)))
+        Ok(self.prepare_active()? || self.prepare_spare())
+    }
+
+    /// Fills the segment in use ahead of the writer. A disk that refuses is no harm yet: there may be enough
+    /// for the writer, who fills what it cannot do without.
+    fn prepare_active(&mut self) -> Result<bool, Cause> {
+        let now = self.shared.clock.monotonic();
+        if self.active_pause.lasts(now) {
+            return Ok(false);
+        }
+        match self.shared.ground.prepare_active(self.shared.written.get()) {
+            Ok(worked) => {
+                if self.active_pause.end() {
+                    tracing::info!("the segment in use is prepared ahead again");
+                }
+                Ok(worked)
+            }
+            Err(Unready::Refused(error)) => {
+                if self.active_pause.begin(now) {
+                    tracing::warn!(%error, "the segment in use is not prepared ahead; this is tried again");
+                }
+                Ok(false)
+            }
+            // It was to cover what the writer has written there as well.
+            Err(error @ Unready::InDoubt(_)) => Err(error.into()),
+        }
+    }
+
+    fn prepare_spare(&mut self) -> bool {
+        let now = self.shared.clock.monotonic();
+        if self.spare_pause.lasts(now) {
+            return false;
+        }
+        match self.shared.ground.prepare_spare(self.shared.written.get()) {
+            Ok(worked) => {
+                if self.spare_pause.end() {
+                    tracing::info!("the next segment is prepared again");
+                }
+                worked
+            }
+            Err(error) => {
+                if self.spare_pause.begin(now) {
+                    tracing::warn!(%error, "the next segment is not prepared; this is tried again");
+                }
+                false
+            }
+        }
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

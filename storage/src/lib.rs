@@ -12,7 +12,7 @@
 //! | where a record goes, what the append lock covers | [`staging`]; [`staging::Place`] is what it tells |
 //! | the memory that appenders and readers share      | `staging::chunk`, the only module with `unsafe` besides its parent |
 //! | how groups reach the disk, rolling               | [`writer`]                                      |
-//! | segment files ahead of the writer                | `ground`                                        |
+//! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again        |
 //! | checkpoints, idle work                           | [`housekeeper`]                                 |
 //! | how waiters learn that something is durable      | [`frontier`]                                    |
 //! | what folds get                                   | [`handover`]                                    |
@@ -41,6 +41,7 @@ pub mod housekeeper;
 pub mod log;
 pub mod log_id;
 pub mod offset;
+mod pause;
 pub mod poison;
 pub mod reader;
 pub mod record;

@@ -335,7 +335,8 @@ impl<T: Send + 'static> CommitLog<T> {
     }
 
     /// Refuses appends from now on. Once the writer has made everything durable it stores a clean checkpoint, and
-    /// the log has stopped; [`Self::wait_stopped`] waits for that.
+    /// the log has stopped; [`Self::wait_stopped`] waits for that. Where the disk has no space for what is appended
+    /// the log is poisoned instead.
     pub fn close(&self) {
         self.front.locked.lock().is_closing = true;
         self.shared.writer_bell.ring();

@@ -12,7 +12,8 @@ pub enum Cause {
     /// Pages that the kernel could not write may be gone, so no later flush can be believed.
     #[error("a write or flush of the log failed: {0}")]
     Write(Arc<io::Error>),
-    /// The file of the segment in use, or of the next one, could not be made ready for groups.
+    /// The file of the segment in use, or of the next one, could not be made ready for a group. A disk without
+    /// space does this only to a log that is to be closed; any other waits.
     #[error("a segment could not be prepared: {0}")]
     Segment(Arc<io::Error>),
     /// What recovery starts from is in doubt.

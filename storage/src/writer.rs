@@ -6,11 +6,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::device::{Device, Operation};
+use crate::ground::Unready;
 use crate::group::Chain;
 use crate::handover::Group;
 use crate::log::shared::{DurablePoint, Shared};
 use crate::log::{Front, Step, Visibility};
 use crate::offset::PhysicalOffset;
+use crate::pause::{PAUSE, Pause};
 use crate::poison::{Cause, Stopped};
 use crate::segment::{BLOCK_BYTES, segment_name};
 use crate::staging::Sealed;
@@ -23,10 +25,23 @@ use crate::staging::chunk::Pool;
 ///                         │ no: rename the spare, sync, checkpoint, attach
 /// ```
 ///
-/// After anything on this way fails nothing is published any more, and the log is poisoned.
+/// After anything on this way fails nothing is published any more, and the log is poisoned. Only a disk without
+/// space for the group is waited for, until the log is to be closed: nothing of the group has been written then, so
+/// no promise is in doubt. Appends are held back by the bytes that are staged meanwhile.
 pub struct Writer<T> {
     front: Arc<Front<T>>,
     press: Press,
+    /// The group that waits for space.
+    held: Option<Sealed>,
+    /// Of making the segment ready for it.
+    pause: Pause,
+}
+
+/// Why a segment is not ready for a group.
+enum Obstacle {
+    /// There is no space; trying again is safe.
+    Full(Cause),
+    Failed(Cause),
 }
 
 /// The part of a writer that does not know whose log it is.
@@ -73,27 +88,29 @@ impl<T: Send + 'static> Writer<T> {
             flushed_at,
             blocks,
         };
-        Self { front, press }
+        Self { front, press, held: None, pause: Pause::default() }
     }
 
     /// Writes the next group, if there is one, or does what is due without one. Blocks on the disk only.
     pub fn step(&mut self) -> Step {
-        let shared = &self.press.shared;
+        let shared = Arc::clone(&self.press.shared);
         if shared.stop.reason().is_some() {
             return Step::Stopped;
         }
-        let outcome = match self.front.take() {
-            Some(group) => {
-                let sealed = group.seal(shared.seed, self.press.chain, self.press.durable_end);
-                self.press.print(&sealed).map(|()| Step::Worked)
+        let outcome = match self.next_group() {
+            // Whoever closes the log gets an answer at once.
+            Some(group) if self.pause.lasts(shared.clock.monotonic()) && !self.front.is_closing() => {
+                self.held = Some(group);
+                self.press.flush_if_due()
             }
+            Some(group) => self.write(group),
             // Behind a callback that panicked nothing is taken, though groups may be left.
             None if shared.stop.reason().is_some() => return Step::Stopped,
             None if self.front.is_closing() => self.press.finish().map(|()| Step::Stopped),
-            None => self.press.flush_if_due().map(|flushed| if flushed { Step::Worked } else { Step::Idle }),
+            None => self.press.flush_if_due(),
         };
         outcome.unwrap_or_else(|cause| {
-            self.press.shared.poison(cause);
+            shared.poison(cause);
             Step::Stopped
         })
     }
@@ -113,7 +130,36 @@ impl<T: Send + 'static> Writer<T> {
         });
     }
 
+    fn next_group(&mut self) -> Option<Sealed> {
+        let Press { shared, chain, durable_end, .. } = &self.press;
+        self.held.take().or_else(|| Some(self.front.take()?.seal(shared.seed, *chain, *durable_end)))
+    }
+
+    fn write(&mut self, group: Sealed) -> Result<Step, Cause> {
+        match self.press.make_ready(&group) {
+            Ok(()) => {
+                if self.pause.end() {
+                    tracing::info!("the log goes on: there is space again");
+                }
+                self.press.print(&group).map(|()| Step::Worked)
+            }
+            Err(Obstacle::Full(cause)) if !self.front.is_closing() => {
+                if self.pause.begin(self.press.shared.clock.monotonic()) {
+                    tracing::warn!(%cause, start = group.start.get(), "the log waits for space");
+                }
+                self.held = Some(group);
+                self.press.flush_if_due()
+            }
+            Err(Obstacle::Full(cause) | Obstacle::Failed(cause)) => Err(cause),
+        }
+    }
+
     fn sleep(&self) {
+        if self.pause.is_on() {
+            let unflushed = self.press.is_unflushed();
+            thread::park_timeout(if unflushed { FLUSH_EVERY } else { PAUSE });
+            return;
+        }
         if !self.front.may_sleep() {
             return;
         }
@@ -126,12 +172,16 @@ impl<T: Send + 'static> Writer<T> {
 }
 
 impl Press {
-    /// Brings a group to the disk, and to everybody who waits for it.
+    /// Sees to it that the bytes a group goes to are there. May be asked again for the same group.
+    fn make_ready(&mut self, group: &Sealed) -> Result<(), Obstacle> {
+        self.enter_segment(group.segment_base)?;
+        self.shared.ground.reach(group.stored_end.align_up(BLOCK_BYTES))?;
+        Ok(())
+    }
+
+    /// Brings a group, for which the segment is ready, to the disk and to everybody who waits for it.
     fn print(&mut self, group: &Sealed) -> Result<(), Cause> {
         let flush = self.shared.visibility == Visibility::Durable;
-        self.enter_segment(group.segment_base)?;
-        let write_end = group.stored_end.align_up(BLOCK_BYTES);
-        self.shared.ground.reach(write_end).map_err(|error| Cause::Segment(Arc::new(error)))?;
         let at = group.write_from.since(group.segment_base);
         self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
         self.chain = group.chain;
@@ -171,7 +221,7 @@ impl Press {
 
     /// Directs the device at the segment of the next group, and meets what must be true before a group goes there:
     /// the file exists under its name, and a checkpoint names it.
-    fn enter_segment(&mut self, base: PhysicalOffset) -> Result<(), Cause> {
+    fn enter_segment(&mut self, base: PhysicalOffset) -> Result<(), Obstacle> {
         if self.attached == Some(base) {
             return Ok(());
         }
@@ -179,13 +229,13 @@ impl Press {
             self.flush()?;
         }
         let shared = Arc::clone(&self.shared);
-        let segment = |error| Cause::Segment(Arc::new(error));
-        shared.ground.advance(base).map_err(segment)?;
+        shared.ground.advance(base)?;
         let named = shared.checkpoint.lock().current().newest_segment;
         if named < base {
             shared.store_checkpoint(|checkpoint| checkpoint.newest_segment = base)?;
         }
-        self.device.attach(&segment_name(base)).map_err(segment)?;
+        let attached = self.device.attach(&segment_name(base));
+        attached.map_err(|error| Cause::Segment(Arc::new(error)))?;
         if let Some(sealed) = self.attached.replace(base) {
             // Only space hangs on it, and the next opening does not mind.
             if let Err(error) = shared.ground.cut(sealed, self.stored_end.since(sealed)) {
@@ -208,14 +258,15 @@ impl Press {
         self.durable_end < self.written.end
     }
 
-    fn flush_if_due(&mut self) -> Result<bool, Cause> {
+    fn flush_if_due(&mut self) -> Result<Step, Cause> {
         let is_due = self.is_unflushed()
             && (self.shared.durable.is_awaited(self.written.end)
                 || self.shared.clock.monotonic().saturating_sub(self.flushed_at) >= FLUSH_EVERY);
-        if is_due {
-            self.flush()?;
+        if !is_due {
+            return Ok(Step::Idle);
         }
-        Ok(is_due)
+        self.flush()?;
+        Ok(Step::Worked)
     }
 
     fn flush(&mut self) -> Result<(), Cause> {
@@ -240,5 +291,17 @@ impl Press {
         self.shared.store_checkpoint(|checkpoint| checkpoint.clean = true)?;
         self.shared.stop(Stopped::Closed);
         Ok(())
+    }
+}
+
+impl From<Unready> for Obstacle {
+    fn from(unready: Unready) -> Self {
+        if unready.is_full() { Self::Full(unready.into()) } else { Self::Failed(unready.into()) }
+    }
+}
+
+impl From<Cause> for Obstacle {
+    fn from(cause: Cause) -> Self {
+        Self::Failed(cause)
     }
 }

@@ -212,15 +212,6 @@ fn a_failed_write_or_checkpoint_poisons_too() {
 }
 
 #[test]
-fn a_full_disk_stops_the_log_and_loses_nothing() {
-    let mut world = world();
-    world.disk.set_space_left(Some(100_000));
-    while world.append(&[5000]).is_ok() && world.step_writer().unwrap() == Step::Worked {}
-    assert!(matches!(world.opened.log.stopped(), Some(Stopped::Poisoned { .. })));
-    world.crash().unwrap();
-}
-
-#[test]
 fn a_panic_in_the_callback_poisons_and_leaves_no_half_record() {
     let mut world = world();
     world.append(&[100]).unwrap();

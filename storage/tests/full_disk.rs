@@ -1,0 +1,242 @@
+//! What a disk that takes no more does to the log: as long as nothing was written in vain, it only waits.
+
+mod support;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use skylark_storage::device::simulated::Disk;
+use skylark_storage::{
+    AppendError, Cause, CommitLog, NewRecord, Opened, Options, Step, Stopped, SystemClock, Visibility,
+};
+
+use support::{KIND, SEGMENT_BYTES, World, options};
+
+const VISIBILITIES: [Visibility; 2] = [Visibility::Durable, Visibility::Written];
+/// Longer than anybody pauses before trying again.
+const A_WHILE: Duration = Duration::from_secs(2);
+
+fn world(seed: u64, visibility: Visibility) -> World {
+    World::new(Disk::new(seed), Options { visibility, undurable_bytes_max: 20_000, ..options() })
+}
+
+/// One round of everybody, in which time passes.
+fn round(world: &mut World) {
+    world.settle().expect("no promise is broken");
+    while world.step_housekeeper() == Step::Worked {}
+    world.clock.advance(A_WHILE);
+    world.settle().expect("no promise is broken");
+}
+
+/// Appends until the log takes no more, and returns what it says then.
+fn fill(world: &mut World) -> AppendError {
+    for _ in 0..1000 {
+        if let Err(refused) = world.append(&[3000]) {
+            return refused;
+        }
+        round(world);
+    }
+    panic!("the disk has space");
+}
+
+fn held_back(world: &mut World, space_left: u64) {
+    world.disk.set_space_left(Some(space_left));
+    let refused = fill(world);
+    assert!(matches!(refused, AppendError::Backpressure { .. }), "{refused}");
+    assert!(world.opened.log.stopped().is_none());
+}
+
+#[test]
+fn appends_go_on_within_what_is_prepared_and_are_then_held_back() {
+    for visibility in VISIBILITIES {
+        // Of the spare there is as much as fits, and the last bytes of the disk serve too.
+        for space_left in [0, 4096, 8192, 20_000, 30_000, 50_000, 70_000] {
+            let mut world = world(1, visibility);
+            world.append(&[3000]).unwrap();
+            world.settle().unwrap();
+            held_back(&mut world, space_left);
+            let (end, prepared) =
+                (world.frontiers().durable_end.get(), SEGMENT_BYTES + space_left / 4096 * 4096);
+            assert!(end <= prepared && end + 8192 > prepared, "{end} of {prepared}");
+            // However long it takes.
+            for _ in 0..3 {
+                round(&mut world);
+                assert!(matches!(world.append(&[3000]), Err(AppendError::Backpressure { .. })));
+            }
+            world.check_records().unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_log_goes_on_by_itself_when_space_returns() {
+    for visibility in VISIBILITIES {
+        let mut world = world(1, visibility);
+        held_back(&mut world, 20_000);
+        world.disk.set_space_left(None);
+        assert!(world.frontiers().durable_end < world.frontiers().appended_end);
+        world.clock.advance(A_WHILE);
+        world.settle().unwrap();
+        while world.step_housekeeper() == Step::Worked {}
+        for _ in 0..60 {
+            world.append(&[3000]).expect("there is space again");
+            round(&mut world);
+        }
+        assert_eq!(world.frontiers().durable_end, world.frontiers().appended_end);
+        world.check_records().unwrap();
+        world.close().unwrap();
+    }
+}
+
+#[test]
+fn nobody_tries_again_before_a_pause_is_over() {
+    let mut world = world(1, Visibility::Durable);
+    held_back(&mut world, 20_000);
+    while world.step_housekeeper() == Step::Worked {}
+    world.settle().unwrap();
+    let tried = world.disk.operations();
+    for _ in 0..10 {
+        assert_eq!(world.step_housekeeper(), Step::Idle);
+        assert_eq!(world.step_writer(), Ok(Step::Idle));
+    }
+    assert_eq!(world.disk.operations(), tried);
+}
+
+#[test]
+fn closing_on_a_full_disk_ends() {
+    for visibility in VISIBILITIES {
+        let mut world = world(1, visibility);
+        held_back(&mut world, 20_000);
+        world.opened.log.close();
+        // At once, whatever the pause.
+        world.settle().unwrap();
+        let stopped = world.opened.log.wait_stopped();
+        assert!(matches!(stopped, Stopped::Poisoned { cause: Cause::Segment(_), .. }), "{stopped}");
+        world.crash().unwrap();
+    }
+    // With nothing left to write there is nothing to lack.
+    let mut world = world(1, Visibility::Durable);
+    world.append(&[3000]).unwrap();
+    world.settle().unwrap();
+    world.disk.set_space_left(Some(0));
+    world.close().unwrap();
+}
+
+#[test]
+fn closing_when_space_has_returned_loses_nothing() {
+    let mut world = world(1, Visibility::Durable);
+    held_back(&mut world, 20_000);
+    world.disk.set_space_left(None);
+    world.close().unwrap();
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_the_power_fails_on_a_full_disk() {
+    for visibility in VISIBILITIES {
+        for seed in 0..40 {
+            let mut world = world(seed, visibility);
+            held_back(&mut world, seed * 1500);
+            if seed % 2 == 0 {
+                world.disk.set_space_left(None);
+                world.disk.power_off_at(1 + seed / 2);
+                round(&mut world);
+            }
+            world.crash().unwrap();
+            for _ in 0..30 {
+                world.append(&[3000]).expect("the reopened log takes appends");
+                round(&mut world);
+            }
+            world.crash().unwrap();
+        }
+    }
+}
+
+/// In a segment that was begun without a spare, so that all but its first step is missing.
+fn on_new_ground() -> World {
+    let mut world = world(1, Visibility::Durable);
+    while world.frontiers().durable_end.get() < SEGMENT_BYTES {
+        world.append(&[5000]).expect("the log takes appends");
+        world.settle().expect("no promise is broken");
+    }
+    world
+}
+
+#[test]
+fn filling_ahead_may_fail_and_is_tried_again() {
+    let mut world = on_new_ground();
+    world.disk.fail_write(1);
+    assert_eq!(world.step_housekeeper(), Step::Idle);
+    assert_eq!(world.step_housekeeper(), Step::Idle, "not at once");
+    world.clock.advance(A_WHILE);
+    while world.step_housekeeper() == Step::Worked {}
+    let before = world.disk.operations();
+    world.append(&[3000]).unwrap();
+    world.settle().unwrap();
+    assert_eq!(world.disk.operations(), before + 2, "a write and a flush: the ground was ready");
+    world.crash().unwrap();
+}
+
+#[test]
+fn a_failed_flush_of_the_segment_in_use_poisons_whoever_asked_for_it() {
+    let mut world = on_new_ground();
+    world.disk.fail_flush(1);
+    assert_eq!(world.step_housekeeper(), Step::Stopped);
+    assert!(matches!(world.opened.log.stopped(), Some(Stopped::Poisoned { cause: Cause::Segment(_), .. })));
+    world.crash().unwrap();
+}
+
+#[test]
+fn a_spare_whose_flush_failed_is_made_anew() {
+    let mut world = world(1, Visibility::Durable);
+    while world.frontiers().durable_end.get() < SEGMENT_BYTES / 2 {
+        world.append(&[5000]).unwrap();
+        world.settle().unwrap();
+    }
+    world.disk.fail_flush(2);
+    while world.step_housekeeper() == Step::Worked {}
+    world.clock.advance(A_WHILE);
+    while world.step_housekeeper() == Step::Worked {}
+    for _ in 0..40 {
+        world.append(&[5000]).unwrap();
+        round(&mut world);
+    }
+    world.close().unwrap();
+}
+
+/// With threads that sleep between their attempts, on the machine's clock.
+#[test]
+fn the_threads_of_a_log_wait_for_space_and_for_the_end() {
+    let disk = Disk::new(1);
+    let options = Options { undurable_bytes_max: 20_000, ..options() };
+    let clock = Arc::new(SystemClock::new());
+    let Opened { log, writer, housekeeper, groups, .. } =
+        CommitLog::open(Arc::new(disk.clone()), clock, options, ()).unwrap();
+    drop(groups);
+    let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
+    let append = || log.append(&[NewRecord { kind: KIND, head: &[], rest: &[&[7; 3000]] }], |(), _, _| ());
+    let appended_until_held = || {
+        disk.set_space_left(Some(0));
+        let (mut last, mut moved_at) = (append().unwrap(), Instant::now());
+        let mut durable_end = log.durable().get();
+        while moved_at.elapsed() < Duration::from_millis(200) {
+            match append() {
+                Ok(appended) => last = appended,
+                Err(AppendError::Backpressure { .. }) => thread::yield_now(),
+                Err(refused) => panic!("{refused}"),
+            }
+            if log.durable().get() > durable_end {
+                (durable_end, moved_at) = (log.durable().get(), Instant::now());
+            }
+        }
+        assert!(durable_end < last.end);
+        last
+    };
+    let last = appended_until_held();
+    disk.set_space_left(None);
+    log.durable().wait_blocking(last.end).unwrap();
+    appended_until_held();
+    log.close();
+    assert!(matches!(log.wait_stopped(), Stopped::Poisoned { cause: Cause::Segment(_), .. }));
+    machines.into_iter().for_each(|machine| machine.join().unwrap());
+}
