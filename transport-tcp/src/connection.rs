@@ -58,7 +58,7 @@ enum State {
 /// Since when what lasts.
 struct Clocks {
     active: Instant,
-    /// A frame is begun, and this side reads.
+    /// A frame is begun, and this side reads, or would if there were memory.
     frame: Option<Instant>,
     /// Bytes wait for the peer to read.
     unread: Option<Instant>,
@@ -128,16 +128,15 @@ impl Connection {
         if matches!(self.state, State::Open) {
             let work = if stop.is_some() { self.hand_over(cx) } else { self.work(cx) };
             if let Err(reason) = work {
-                self.share.stop_waiting();
                 self.state = State::Flushing(reason);
+                self.buffer = ReadBuffer::default();
+                self.share.frame_done(self.held_bytes(0));
             }
         }
         if let Poll::Ready(reason) = self.finish(cx) {
             return Poll::Ready(reason);
         }
-        if self.share.budget().is_awaited() {
-            self.buffer.release();
-        }
+        self.spare();
         self.share.set(self.held_bytes(self.buffer.capacity()));
         loop {
             let next = match self.next_deadline(Instant::now(), stop) {
@@ -169,6 +168,10 @@ impl Connection {
             read_any |= read == Read::Some;
             let frames = if read == Read::Some { self.receive()? } else { 0 };
             received += frames;
+            if frames > 0 && self.share.is_growing() {
+                self.spare();
+                self.share.frame_done(self.held_bytes(self.buffer.capacity()));
+            }
             if frames > 0 || round == 0 {
                 self.session.poll(cx, &mut self.out)?;
             }
@@ -180,8 +183,10 @@ impl Connection {
         if read_any || written > 0 {
             self.clocks.active = now;
         }
-        let reading = read != Read::Held && !self.undecoded && !self.share.is_waiting();
-        let frame_begun = reading && !self.buffer.pending().is_empty();
+        // Waiting for memory counts, so that nobody does for ever; and who overdraws is in the way of others
+        // even while its own session takes nothing.
+        let timed = (read != Read::Held && !self.undecoded) || self.share.overdraws();
+        let frame_begun = timed && !self.buffer.pending().is_empty();
         restart(&mut self.clocks.frame, frame_begun, received > 0, now);
         restart(&mut self.clocks.unread, !self.out.is_empty(), written > 0, now);
         Ok(())
@@ -232,6 +237,8 @@ impl Connection {
 
     fn read(&mut self, cx: &mut Context<'_>) -> Result<Read, CloseReason> {
         if !self.takes_frames() {
+            // Who does not read must not stand in front of others.
+            self.share.stop_waiting();
             return Ok(Read::Held);
         }
         if self.undecoded {
@@ -239,7 +246,8 @@ impl Connection {
         }
         let need = frame::need(self.buffer.pending()).unwrap_or(0);
         let capacity = self.buffer.wanted(need);
-        if capacity > self.buffer.capacity() && !self.share.grow(self.held_bytes(capacity), cx) {
+        let beyond_grant = capacity > self.buffer.capacity().max(GRANTED_BYTES);
+        if beyond_grant && !self.share.grow(self.held_bytes(capacity), cx) {
             return Ok(Read::None);
         }
         self.buffer.make_room(capacity, need);
@@ -303,6 +311,14 @@ impl Connection {
             _ => self.shared.limits.connection_bytes_max,
         };
         unread <= unread_max && self.session.ready()
+    }
+
+    /// Keeps no room for later while memory is short.
+    fn spare(&mut self) {
+        let budget = self.share.budget();
+        if budget.is_awaited() || budget.is_exceeded() {
+            self.buffer.shrink();
+        }
     }
 
     /// What the connection holds beyond its grant, with a buffer of `capacity`.

@@ -16,8 +16,15 @@ pub struct Limits {
     pub connection_bytes_max: usize,
     /// How many bytes all connections together may hold in buffers, beyond 64 KiB for each.
     ///
-    /// Default 512 MiB. Over it, frames longer than 64 KiB wait their turn, and connections with more than
-    /// 64 KiB unread get no further requests served. Never less than one frame, or none could complete.
+    /// Default 512 MiB, never less than one frame. A frame takes memory as its bytes arrive, at most twice of
+    /// what has arrived: announcing a long one takes nothing. Once the total is used up, frames longer than
+    /// 64 KiB wait in the order in which they first asked for memory, and connections with more than 64 KiB
+    /// unread get no further requests served.
+    ///
+    /// So that frames that have arrived in part never wait for each other in a circle, the one that has waited
+    /// longest may pass the total, one at a time, until it is complete: the total is exceeded by up to
+    /// `frame_bytes_max`, and by answers already begun. A peer that stalls such a frame holds up the frames
+    /// that wait until `slow_frame` ends its connection.
     pub total_bytes_max: usize,
     /// How many accepted connections a listener serves at a time. More are closed at once.
     ///
@@ -29,8 +36,9 @@ pub struct Limits {
     pub idle: Duration,
     /// How long a frame may take from its first byte to its last.
     ///
-    /// Default 30 s: 16 MiB at 4.5 Mbit/s. The time in which the transport itself does not read is not
-    /// counted.
+    /// Default 30 s: 16 MiB at 4.5 Mbit/s. The time in which it waits for memory counts, so no frame waits
+    /// longer than this. The time in which the session takes no frames does not, unless the frame is the one
+    /// that passes `total_bytes_max`.
     pub slow_frame: Duration,
     /// How long a peer may read nothing of what waits for it.
     ///

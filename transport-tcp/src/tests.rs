@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod memory;
+
 /// Request codes of the session under test.
 const ECHO: i32 = 1;
 /// Answered when mail comes.
@@ -410,30 +412,6 @@ async fn the_peer_closes() {
     client.assert_served().await;
     drop(client);
     assert_eq!(setup.next_closed().await, CloseReason::ByPeer);
-}
-
-#[tokio::test]
-async fn long_frames_share_a_budget_of_one_and_all_complete() {
-    let setup = Setup::new(Limits { total_bytes_max: 0, frame_bytes_max: 1 << 20, ..Limits::default() });
-    let mut clients = Vec::new();
-    let long = request(ECHO, 1, &vec![b'x'; 900_000]);
-    for _ in 0..5 {
-        let mut client = setup.client().await;
-        client.send(&long[..100_000]).await;
-        clients.push(client);
-    }
-    // The newest finishes first, and cannot before it is its turn.
-    let mut tasks = tokio::task::JoinSet::new();
-    for mut client in clients.into_iter().rev() {
-        let rest = long[100_000..].to_vec();
-        tasks.spawn(async move {
-            client.send(&rest).await;
-            assert_eq!(client.next().await.map(|(_, _, body)| body.len()), Some(900_000));
-        });
-    }
-    while let Some(result) = tasks.join_next().await {
-        result.unwrap();
-    }
 }
 
 #[tokio::test]
