@@ -1,6 +1,6 @@
 //! The log's tail in memory: what the append lock protects.
 //!
-//! Records are placed in a [`chunk`] exactly where they will stand on disk, so a group is written from where it was
+//! Records are placed in a `chunk` exactly where they will stand on disk, so a group is written from where it was
 //! staged, and the block that two groups share needs no copy: the earlier bytes already stand in front.
 //!
 //! ```text

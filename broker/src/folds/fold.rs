@@ -1,5 +1,7 @@
 //! What a fold is.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use skylark_storage::PhysicalOffset;
 
 use super::kinds::Change;
@@ -19,7 +21,7 @@ pub struct Event<'a> {
 ///
 /// An implementation is pure: after the same records it holds the same value, whatever the machine, the hour or the
 /// seed of a hash. It says in its docs how much memory it may take.
-pub trait Fold: Sized {
+pub trait Fold: Serialize + DeserializeOwned {
     /// Applies the next record; most records do not concern a fold, and leave it as it is.
     ///
     /// # Errors
@@ -27,13 +29,17 @@ pub trait Fold: Sized {
     fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError>;
 
     /// The whole value as bytes: equal values give equal bytes.
-    fn snapshot(&self) -> Vec<u8>;
+    fn snapshot(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("a table of plain fields has an encoding")
+    }
 
     /// The value that [`snapshot`](Self::snapshot) gave these bytes for.
     ///
     /// # Errors
     /// When the bytes are not of such a value.
-    fn restore(snapshot: &[u8]) -> Result<Self, postcard::Error>;
+    fn restore(snapshot: &[u8]) -> Result<Self, postcard::Error> {
+        postcard::from_bytes(snapshot)
+    }
 
     /// A number to compare two replicas by: equal values give equal numbers, in every build.
     fn hash(&self) -> u64 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use skylark_storage::Kind;
 
 use super::fold::{Event, Fold, FoldError};
@@ -105,13 +105,18 @@ impl Fold for Heads {
         }
         Ok(())
     }
+}
 
-    fn snapshot(&self) -> Vec<u8> {
-        postcard::to_stdvec(&self.sorted()).expect("a table of plain fields has an encoding")
+// Sorted, so that equal values have equal bytes.
+impl Serialize for Heads {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.sorted().serialize(serializer)
     }
+}
 
-    fn restore(snapshot: &[u8]) -> Result<Self, postcard::Error> {
-        let topics: BTreeMap<String, BTreeMap<u32, u64>> = postcard::from_bytes(snapshot)?;
+impl<'de> Deserialize<'de> for Heads {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let topics: BTreeMap<String, BTreeMap<u32, u64>> = Deserialize::deserialize(deserializer)?;
         Ok(Self { topics: topics.into_iter().collect() })
     }
 }

@@ -93,14 +93,6 @@ impl Fold for Offsets {
         }
         Ok(())
     }
-
-    fn snapshot(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("a table of plain fields has an encoding")
-    }
-
-    fn restore(snapshot: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(snapshot)
-    }
 }
 
 #[cfg(test)]
