@@ -50,3 +50,11 @@ fn a_toml_file_uses_the_names_of_the_options() {
     assert_eq!(settings.broker_name.as_deref(), Some("b"));
     assert!(toml::from_str::<Settings>("brokerName = \"b\"\n").is_err());
 }
+
+#[test]
+fn no_address_is_advertised_that_nobody_listens_on() {
+    let any_port = Settings { listen: text("127.0.0.1:0"), ..Settings::default() };
+    assert_eq!(mistakes(any_port), ["listen"]);
+    let v6 = Settings { listen: text("[::1]:10911"), ..Settings::default() };
+    assert_eq!(mistakes(v6), ["advertise"], "message ids carry IPv4, and nobody listens on 127.0.0.1");
+}
