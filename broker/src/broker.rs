@@ -71,7 +71,7 @@ pub struct Broker {
     pub locks: QueueLocks,
     /// Pulls that wait.
     pub parking: Parking,
-    /// Reads that left memory.
+    /// Work that may wait for the disk.
     pub readers: Readers,
     /// What is counted.
     pub rates: Rates,
@@ -218,7 +218,7 @@ impl Broker {
             applied: OwnFrontier::new(start),
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
-            readers: Readers::new(log.segment_bytes()),
+            readers: Readers::default(),
             log,
             membership: Membership::default(),
             locks: QueueLocks::default(),

@@ -1,18 +1,20 @@
-//! Reads that leave memory: a few threads fetch from disk what no connection's task may wait for.
+//! Work that leaves memory: a few threads do for connections what may wait for the disk.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use skylark_protocol::code::ResponseCode;
+use skylark_protocol::outgoing::ReplyTo;
 use skylark_protocol::transport::{Mailbox, Outbox};
 use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
 
-use crate::context::Refusal;
-use crate::handlers::pull::Found;
+use crate::broker::Broker;
+use crate::context::{Connection, Done, Handled, Refusal};
 use crate::session::Mail;
 
 /// Jobs beyond this are refused: the disk is behind by seconds already.
@@ -20,62 +22,51 @@ const JOBS_MAX: usize = 16_384;
 /// Records closer together than this are read at once: a seek costs more than the bytes between.
 const JOIN_BYTES_MAX: u64 = 64 << 10;
 
-/// Messages to be read, in the order of their queue, and the answer they belong to.
-pub struct ColdJob {
-    /// Where each record lies: its first byte, and its length with the header and without filling.
-    pub records: Vec<(PhysicalOffset, u32)>,
-    /// What they come to together.
-    pub bytes: u64,
-    /// What to answer besides the messages.
-    pub found: Found,
-    /// Whose it is.
-    pub mailbox: Arc<Mailbox<Mail>>,
+/// Work that may wait for the disk, and whose answer it prepares.
+struct Job {
+    reply: ReplyTo,
+    /// What its answer may come to; counted against its connection until the answer is there.
+    bytes: u64,
+    mailbox: Arc<Mailbox<Mail>>,
+    work: Box<Work>,
 }
 
-/// An answer whose bytes came from disk.
+type Work = dyn FnOnce(&Broker, &mut Outbox) -> Result<(), Refusal> + Send;
+
+/// An answer that a reader thread prepared.
 pub struct ColdAnswer {
-    /// What the job said its messages come to.
+    /// What was counted against the connection for it.
     pub bytes: u64,
-    /// What to answer besides the messages.
-    pub found: Found,
-    /// The messages, or why they could not be read.
-    pub messages: Result<Vec<Bytes>, Refusal>,
+    /// The answer, as it goes out.
+    pub out: Outbox,
 }
 
-impl ColdAnswer {
-    /// Writes the answer.
-    pub fn write(self, out: &mut Outbox) {
-        match self.messages {
-            Ok(messages) => self.found.write(messages, out),
-            Err(refusal) => self.found.reply.failure(out.buffer(), refusal.code, &refusal.remark),
-        }
-    }
-}
-
-/// The queue of reads between connections and reader threads.
+/// The queue of work between connections and reader threads.
+#[derive(Default)]
 pub struct Readers {
     jobs: Mutex<Jobs>,
     arrived: Condvar,
-    segment_bytes: u64,
 }
 
 #[derive(Default)]
 struct Jobs {
-    queue: VecDeque<ColdJob>,
+    queue: VecDeque<Job>,
     closed: bool,
 }
 
 impl Readers {
-    /// An empty queue, for a log whose segments have this length: a read stays within one file.
-    pub fn new(segment_bytes: u64) -> Self {
-        Self { jobs: Mutex::default(), arrived: Condvar::new(), segment_bytes }
-    }
-
-    /// Queues a read.
+    /// Lets a reader thread answer a request. `work` writes the answer, or says why there is none; `bytes` is what
+    /// the answer may come to, so that a connection cannot order without bound.
     ///
     /// # Errors
-    /// When too many wait already.
-    pub fn submit(&self, job: ColdJob) -> Result<(), Refusal> {
+    /// When too much waits already.
+    pub fn submit(
+        &self,
+        connection: &Connection,
+        reply: ReplyTo,
+        bytes: u64,
+        work: impl FnOnce(&Broker, &mut Outbox) -> Result<(), Refusal> + Send + 'static,
+    ) -> Handled {
         let mut jobs = self.jobs.lock();
         if jobs.queue.len() >= JOBS_MAX || jobs.closed {
             return Err(Refusal::new(
@@ -83,20 +74,23 @@ impl Readers {
                 "too many reads wait for the disk; try again",
             ));
         }
-        jobs.queue.push_back(job);
+        let mailbox = Arc::clone(&connection.mailbox);
+        jobs.queue.push_back(Job { reply, bytes, mailbox, work: Box::new(work) });
         drop(jobs);
+        // Relaxed: written and read by the connection's own task alone.
+        connection.cold_bytes.fetch_add(bytes, Ordering::Relaxed);
         self.arrived.notify_one();
-        Ok(())
+        Ok(Done::Answered)
     }
 
-    /// Does one queued read, if there is one; says whether there was.
-    pub fn step(&self, read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) -> bool {
+    /// Does one job, if there is one; says whether there was.
+    pub fn step(&self, broker: &Broker) -> bool {
         let job = self.jobs.lock().queue.pop_front();
-        job.map(|job| self.perform(job, &read)).is_some()
+        job.map(|job| job.perform(broker)).is_some()
     }
 
-    /// Does reads until [`Readers::close`].
-    pub fn run(&self, read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) {
+    /// Does jobs until [`Readers::close`].
+    pub fn run(&self, broker: &Broker) {
         loop {
             let job = {
                 let mut jobs = self.jobs.lock();
@@ -106,34 +100,56 @@ impl Readers {
                 jobs.queue.pop_front()
             };
             match job {
-                Some(job) => self.perform(job, &read),
+                Some(job) => job.perform(broker),
                 None => return,
             }
         }
     }
 
-    /// Takes no more reads; [`Readers::run`] returns once the queue is empty.
+    /// Takes no more jobs; [`Readers::run`] returns once the queue is empty.
     pub fn close(&self) {
         self.jobs.lock().closed = true;
         self.arrived.notify_all();
     }
+}
 
-    fn perform(&self, job: ColdJob, read: &impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>) {
-        if job.mailbox.is_closed() {
+impl Job {
+    fn perform(self, broker: &Broker) {
+        let Self { reply, bytes, mailbox, work } = self;
+        if mailbox.is_closed() {
             return;
         }
-        let messages = catch_unwind(AssertUnwindSafe(|| fetch(&job.records, self.segment_bytes, read)));
-        let messages = messages.unwrap_or_else(|_panic| {
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            let mut out = Outbox::default();
+            work(broker, &mut out).map(|()| out)
+        }));
+        let done = done.unwrap_or_else(|_panic| {
             Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this read; its log says more"))
         });
-        let answer = ColdAnswer { bytes: job.bytes, found: job.found, messages };
+        let out = done.unwrap_or_else(|refusal| {
+            let mut out = Outbox::default();
+            reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            out
+        });
         // A closed mailbox belongs to a connection that is gone.
-        job.mailbox.post(Mail::Cold(answer)).ok();
+        mailbox.post(Mail::Cold(ColdAnswer { bytes, out })).ok();
     }
 }
 
+/// Reads messages as they are stored, without the records' headers: from the log's tail in memory where that holds
+/// them, else from disk, neighbours together. Blocks.
+///
+/// # Errors
+/// When one of them cannot be read, or is not acknowledged.
+pub fn fetch(broker: &Broker, records: &[(PhysicalOffset, u32)]) -> Result<Vec<Bytes>, Refusal> {
+    read_joined(records, broker.log.segment_bytes(), |at, bytes| match broker.log.read_hot(at, bytes) {
+        Some(hot) => Ok(hot),
+        None => broker.read_cold(at, bytes),
+    })
+}
+
 /// Reads records, neighbours together, and cuts out their payloads.
-fn fetch(
+fn read_joined(
     records: &[(PhysicalOffset, u32)],
     segment_bytes: u64,
     read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>,

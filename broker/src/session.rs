@@ -11,7 +11,7 @@
 //! | the folds to apply what it asks about        | the frame, in `deferred`       |
 //! | room in the log                              | the frame, in `stalled`; meanwhile the session is not ready |
 //! | a message                                    | an entry in [`crate::parking`] |
-//! | bytes from disk                              | a job of [`crate::readers`]    |
+//! | the disk                                     | a job of [`crate::readers`]    |
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -38,7 +38,7 @@ use crate::readers::ColdAnswer;
 pub enum Mail {
     /// A parked pull is to be evaluated once more and answered.
     Pull(Box<Pull>),
-    /// The bytes of a pull or a look-up came from disk.
+    /// A reader thread has prepared an answer.
     Cold(ColdAnswer),
     /// Who belongs to this consumer group has changed.
     GroupChanged(Arc<str>),
@@ -166,7 +166,7 @@ impl ClientSession {
                 Mail::Cold(answer) => {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
-                    answer.write(out);
+                    out.append(answer.out);
                 }
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),

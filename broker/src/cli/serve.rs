@@ -75,7 +75,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     ];
     for _ in 0..READERS {
         let broker = Arc::clone(&broker);
-        threads.push(spawn("reader", move || broker.readers.run(|at, bytes| broker.read_cold(at, bytes)))?);
+        threads.push(spawn("reader", move || broker.readers.run(&broker))?);
     }
     broker.applied.wait_blocking(prepared)?;
 

@@ -1,7 +1,5 @@
 //! Pulls: 11 and 361, with long polling.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +19,7 @@ use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::Perm;
 use crate::handlers::caught_up;
 use crate::names;
-use crate::readers::ColdJob;
+use crate::readers;
 
 /// Messages in an answer, at most.
 const MESSAGES_MAX: usize = 1024;
@@ -217,13 +215,13 @@ fn fetch(
     if let Some(hot) = hot {
         return found.write(hot, out);
     }
-    let job = ColdJob { records: messages, bytes, found, mailbox: Arc::clone(&connection.mailbox) };
-    match broker.readers.submit(job) {
-        Ok(()) => {
-            // Relaxed: written and read by the connection's own task alone.
-            connection.cold_bytes.fetch_add(bytes, Ordering::Relaxed);
-        }
-        Err(refusal) => found.reply.failure(out.buffer(), refusal.code, &refusal.remark),
+    let reply = found.reply;
+    let submitted = broker.readers.submit(connection, reply, bytes, move |broker, out| {
+        found.write(readers::fetch(broker, &messages)?, out);
+        Ok(())
+    });
+    if let Err(refusal) = submitted {
+        reply.failure(out.buffer(), refusal.code, &refusal.remark);
     }
 }
 

@@ -194,7 +194,7 @@ impl World {
     fn read(&mut self) -> bool {
         let (running, _) = self.running.as_mut().expect("a broker runs");
         let broker = &running.broker;
-        broker.readers.step(|at, bytes| broker.read_cold(at, bytes))
+        broker.readers.step(broker)
     }
 
     fn tick(&mut self) {

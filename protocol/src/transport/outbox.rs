@@ -34,6 +34,12 @@ impl Outbox {
         self.closed.push_back(bytes);
     }
 
+    /// Moves what another outbox holds behind what this one does.
+    pub fn append(&mut self, mut other: Self) {
+        other.seal();
+        other.closed.into_iter().for_each(|piece| self.push(piece));
+    }
+
     /// Bytes not yet written.
     pub fn len(&self) -> usize {
         self.closed_bytes + self.open.len()
@@ -93,7 +99,9 @@ mod tests {
         outbox.buffer().extend_from_slice(b"one ");
         outbox.push(Bytes::from_static(b"two "));
         outbox.push(Bytes::from(vec![b'.'; Outbox::COPY_BYTES_MAX]));
-        outbox.buffer().extend_from_slice(b" three");
+        let mut behind = Outbox::default();
+        behind.buffer().extend_from_slice(b" three");
+        outbox.append(behind);
         let mut sent = Vec::new();
         while !outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); 2];
