@@ -24,12 +24,14 @@ use crate::config::{Config, Identity, Policy};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
+use crate::folds::offsets::OffsetsReset;
 use crate::folds::payload::Payload;
 use crate::folds::topics::{TopicConfig, TopicPut};
-use crate::folds::{Groups, Offsets, OffsetsOverlay, Topics};
+use crate::folds::{Groups, LockOwners, OffsetsOverlay, Topics};
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
+use crate::progress::{CommitOrder, Progress};
 use crate::rates::Rates;
 use crate::readers::Readers;
 use crate::stamp::Tentative;
@@ -56,7 +58,7 @@ pub struct Broker {
     /// Consume queues: written by the dispatcher.
     pub index: RwLock<Index>,
     /// Consumer offsets: commits are written by sessions, the fold beneath by the dispatcher.
-    pub offsets: Mutex<ConsumerOffsets>,
+    pub offsets: Mutex<Progress>,
     /// The log; its append lock owns the next queue offsets.
     pub log: CommitLog<Tentative>,
     /// Everything before it was applied by the dispatcher, which publishes it.
@@ -84,29 +86,9 @@ pub struct Broker {
     files: Arc<dyn Files>,
     /// The end of the latest change of topics or groups, held while one is decided.
     latest_change: Mutex<PhysicalOffset>,
+    commit_order: CommitOrder,
     connections: AtomicU64,
     picks: AtomicU32,
-}
-
-/// Where groups go on: what the log says, and in front of it what it has not been told yet.
-#[derive(Debug, Default)]
-pub struct ConsumerOffsets {
-    /// The fold.
-    pub folded: Offsets,
-    /// Commits on their way into the log.
-    pub overlay: OffsetsOverlay,
-}
-
-impl ConsumerOffsets {
-    /// Where a group goes on in a queue, by its latest commit.
-    pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
-        self.overlay.get(&self.folded, group, topic, queue)
-    }
-
-    /// A group goes on at `offset`.
-    pub fn commit(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
-        self.overlay.commit(&self.folded, group, topic, queue, offset);
-    }
 }
 
 /// Topics and groups, with what is derived from a topic's queues.
@@ -116,6 +98,8 @@ pub struct Catalog {
     pub topics: Topics,
     /// The fold of groups.
     pub groups: Groups,
+    /// The fold of the owners of queue locks.
+    pub lock_owners: LockOwners,
     queues: HashMap<Box<str>, Box<[QueueId]>, RandomState>,
 }
 
@@ -225,6 +209,7 @@ impl Broker {
             parking: Parking::default(),
             files,
             latest_change: Mutex::new(start),
+            commit_order: CommitOrder::default(),
             connections: AtomicU64::new(0),
             picks: AtomicU32::new(0),
         });
@@ -241,6 +226,7 @@ impl Broker {
         for group in self.log.scan(self.log.frontiers().trimmed) {
             records += dispatcher.replay(&group?)?;
         }
+        self.locks.restore(self.clock.monotonic(), &self.catalog.read().lock_owners);
         let mut index = self.index.write();
         let tentative = Tentative::rebuild(dispatcher.heads(), &mut index);
         self.log.with_state(|state| *state = tentative);
@@ -296,6 +282,44 @@ impl Broker {
         Ok(Some(*latest))
     }
 
+    /// Appends a record of the broker's own state, and says where it ends.
+    ///
+    /// # Errors
+    /// When the log does not take it.
+    pub fn append_one<P: Payload>(&self, change: &P) -> Result<PhysicalOffset, AppendError> {
+        self.append_control(&[ControlRecord::of(change)])
+    }
+
+    /// Moves a group in a topic, and says before which position the folds must be for the move to be complete. From
+    /// now on commits of the group's consumers are not taken until they have gone where they are sent.
+    ///
+    /// # Errors
+    /// When the log does not take it; nothing has changed.
+    pub fn reset_offsets(&self, reset: OffsetsReset) -> Result<PhysicalOffset, AppendError> {
+        let _order = self.commit_order.enter();
+        let end = self.append_one(&reset)?;
+        self.offsets.lock().reset(reset, end, self.applied.get());
+        Ok(end)
+    }
+
+    /// Changes topics or groups as [`Broker::change`] does, in a way that makes offsets void: commits that wait for
+    /// their turn must not follow it into the log, so `forget` drops them.
+    ///
+    /// # Errors
+    /// As for [`Broker::change`].
+    pub fn delete(
+        &self,
+        decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
+        forget: impl FnOnce(&mut OffsetsOverlay),
+    ) -> Result<Option<PhysicalOffset>, ChangeError> {
+        let _order = self.commit_order.enter();
+        let changed = self.change(decide);
+        if let Ok(Some(_)) = changed {
+            forget(self.offsets.lock().overlay());
+        }
+        changed
+    }
+
     fn append_control(&self, records: &[ControlRecord]) -> Result<PhysicalOffset, AppendError> {
         let payloads: Vec<[&[u8]; 1]> = records.iter().map(|record| [&*record.payload]).collect();
         let record = |(record, rest): (&ControlRecord, _)| NewRecord { kind: record.kind, head: &[], rest };
@@ -349,7 +373,7 @@ impl Broker {
         let now = self.clock.monotonic();
         self.parking.expire(now);
         self.membership.expire(now);
-        self.locks.sweep(now);
+        self.locks.sweep(now, |change| self.append_one(change));
         self.rates.sample(self.clock.wall_ms());
     }
 
@@ -359,11 +383,12 @@ impl Broker {
     /// As for an append; the offsets stay dirty and are tried again.
     pub fn commit_offsets(&self) -> Result<(), AppendError> {
         loop {
-            let Some(record) = self.offsets.lock().overlay.take_dirty(COMMITS_MAX) else { return Ok(()) };
-            match self.append_control(&[ControlRecord::of(&record)]) {
-                Ok(end) => self.offsets.lock().overlay.appended(end),
+            let _order = self.commit_order.enter();
+            let Some(record) = self.offsets.lock().overlay().take_dirty(COMMITS_MAX) else { return Ok(()) };
+            match self.append_one(&record) {
+                Ok(end) => self.offsets.lock().overlay().appended(end),
                 Err(error) => {
-                    self.offsets.lock().overlay.put_back();
+                    self.offsets.lock().overlay().put_back();
                     return Err(error);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, PushError, QueueId};
+use skylark_index::{Entry, HeadError, Index, PushError, QueueId};
 use skylark_protocol::message::{MessageError, StoredMessage};
 use skylark_storage::record::RECORD_HEADER_BYTES;
 use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
@@ -10,9 +10,11 @@ use tracing::error;
 
 use crate::broker::Broker;
 use crate::folds::fold::{Event, Fold, FoldError};
-use crate::folds::heads::{Heads, MessagePlace};
+use crate::folds::groups::GroupDeleted;
+use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::payload::PayloadError;
+use crate::folds::topics::{TopicDeleted, TopicPut};
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
@@ -21,6 +23,8 @@ pub struct Dispatcher {
     heads: Heads,
     messages: Vec<(QueueId, Entry)>,
     arrived: Vec<(QueueId, i32)>,
+    /// Queues of topics that are gone, to which the messages brought something.
+    orphans: Vec<QueueId>,
     topics_changed: bool,
 }
 
@@ -54,6 +58,14 @@ pub enum ApplyError {
         /// What would have followed.
         cause: PushError,
     },
+    /// A queue that would go on at a lower offset.
+    #[error("the record at {at} cannot set a queue's head: {cause}")]
+    Head {
+        /// Where it lies.
+        at: PhysicalOffset,
+        /// What is wrong with it.
+        cause: HeadError,
+    },
     /// A control record that cannot be understood.
     #[error("the record at {at} cannot be understood: {cause}")]
     Control {
@@ -76,6 +88,7 @@ impl Dispatcher {
             heads: Heads::default(),
             messages: Vec::new(),
             arrived: Vec::new(),
+            orphans: Vec::new(),
             topics_changed: false,
         }
     }
@@ -132,7 +145,7 @@ impl Dispatcher {
 
     fn published(&mut self, end: PhysicalOffset) {
         self.broker.applied.publish(end);
-        self.broker.offsets.lock().overlay.settle(end);
+        self.broker.offsets.lock().settle(end);
         if std::mem::take(&mut self.topics_changed) {
             self.broker.topics_changed.publish(end);
         }
@@ -167,9 +180,13 @@ impl Dispatcher {
         let catalog = self.broker.catalog.read();
         let queues = catalog.queues(message.topic);
         let queue = queues.and_then(|queues| queues.get(message.queue_id as usize).copied());
-        let Some(queue) = queue else {
-            let (topic, queue) = (message.topic.to_owned(), message.queue_id);
-            return Err(ApplyError::NoQueue { at, topic, queue });
+        let queue = match queue {
+            Some(queue) => queue,
+            None => {
+                let orphan = orphaned(&self.broker, at, &message)?;
+                self.orphans.push(orphan);
+                orphan
+            }
         };
         let record_bytes = record.payload.len() + RECORD_HEADER_BYTES;
         let place = MessagePlace {
@@ -208,34 +225,65 @@ impl Dispatcher {
             index.push(queue, entry).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
+        for queue in self.orphans.drain(..) {
+            hide(&mut index, queue);
+        }
         Ok(())
     }
 
     fn control(&mut self, at: PhysicalOffset, stored_at: u64, record: &Record<'_>) -> Result<(), ApplyError> {
         let change = Change::decode(record.header.fields().kind, record.payload);
         let change = change.map_err(|cause| ApplyError::Control { at, cause })?;
-        let topic = match &change {
-            Change::TopicPut(put) => Some(put.topic.clone()),
-            Change::TopicDeleted(deleted) => Some(deleted.topic.clone()),
-            _ => None,
-        };
         let event = Event { at, stored_at, change };
         let broker = &*self.broker;
         let mut catalog = broker.catalog.write();
         catalog.topics.apply(&event)?;
         catalog.groups.apply(&event)?;
+        catalog.lock_owners.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
         self.heads.apply(&event)?;
-        if let Some(topic) = topic {
-            let mut index = broker.index.write();
-            catalog.resolve(&topic, &mut index);
-            // An append that finds no room in the table would have to allocate under its lock.
-            let queues = catalog.queues(&topic).unwrap_or_default();
-            broker.log.with_state(|state| queues.iter().for_each(|queue| state.raise(*queue, 0)));
-            self.topics_changed = true;
+        match &event.change {
+            Change::TopicPut(TopicPut { topic, .. }) => {
+                let mut index = broker.index.write();
+                catalog.resolve(topic, &mut index);
+                // An append that finds no room in the table would have to allocate under its lock.
+                let queues = catalog.queues(topic).unwrap_or_default();
+                broker.log.with_state(|state| queues.iter().for_each(|queue| state.raise(*queue, 0)));
+                self.topics_changed = true;
+            }
+            Change::TopicDeleted(TopicDeleted { topic }) => {
+                let mut index = broker.index.write();
+                // Offsets go on where they were, should the topic come back; what it held is below its minimum.
+                catalog.queues(topic).unwrap_or_default().iter().for_each(|queue| hide(&mut index, *queue));
+                catalog.resolve(topic, &mut index);
+                broker.locks.forget_topic(topic);
+                self.topics_changed = true;
+            }
+            Change::GroupDeleted(GroupDeleted { group, .. }) => broker.locks.forget_group(group),
+            Change::HeadSet(HeadSet { topic, queue, next }) => {
+                let mut index = broker.index.write();
+                let queue = index.register(topic, *queue);
+                index.set_head(queue, *next).map_err(|cause| ApplyError::Head { at, cause })?;
+                broker.log.with_state(|state| state.raise(queue, *next));
+            }
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// The queue of a message that was on its way into the log when its topic was deleted. It was acknowledged, so it
+/// takes its place; but the topic's next life must not see it.
+fn orphaned(broker: &Broker, at: PhysicalOffset, message: &StoredMessage<'_>) -> Result<QueueId, ApplyError> {
+    let StoredMessage { topic, queue_id: queue, .. } = *message;
+    let found = broker.index.read().lookup(topic, queue);
+    found.ok_or_else(|| ApplyError::NoQueue { at, topic: topic.to_owned(), queue })
+}
+
+/// Hides what a queue holds; it goes on behind that.
+fn hide(index: &mut Index, queue: QueueId) {
+    let end = index.range(queue).end;
+    index.set_head(queue, end).expect("a queue may go on where it is");
 }
 
 /// Runs a dispatcher on its thread; a record that cannot be applied ends the process, because what readers are told

@@ -13,6 +13,7 @@
 //! | what a record does once it is durable             | `dispatch`, `folds`           |
 //! | what is decided under the append lock             | `stamp`                       |
 //! | long polls                                        | `parking`                     |
+//! | where consumers go on                             | `progress`                    |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
 //! | how a broker starts, and what its parts share     | `broker`                      |
@@ -37,6 +38,7 @@ pub mod locks;
 pub mod membership;
 pub mod names;
 pub mod parking;
+pub mod progress;
 pub mod rates;
 pub mod readers;
 pub mod registrar;

@@ -32,7 +32,7 @@ use crate::context::{Answers, Connection, Done, Refusal, Request};
 use crate::handlers;
 use crate::handlers::pull::Pull;
 use crate::held::Held;
-use crate::readers::ColdAnswer;
+use crate::readers::{ColdAnswer, Finish, Outcome};
 
 /// What others leave for a session.
 pub enum Mail {
@@ -140,10 +140,7 @@ impl ClientSession {
         let handled = catch_unwind(AssertUnwindSafe(|| handlers::handle(broker, &request, &mut answers)));
         let handled = handled.unwrap_or_else(|_panic| {
             error!(code = %header.request_code(), peer = %self.connection.peer.address, "a handler panicked");
-            Err(Refusal::new(
-                ResponseCode::SYSTEM_ERROR,
-                "the broker failed on this request; its log says more",
-            ))
+            Err(failed())
         });
         Ok(handled.unwrap_or_else(|refusal| {
             reply.failure(out.buffer(), refusal.code, &refusal.remark);
@@ -166,13 +163,41 @@ impl ClientSession {
                 Mail::Cold(answer) => {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
-                    out.append(answer.out);
+                    match answer.outcome {
+                        Outcome::Written(written) => out.append(written),
+                        Outcome::Finish(reply, finish) => self.finish(reply, finish, out),
+                    }
                 }
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
             }
         }
         Ok(())
+    }
+
+    /// Goes on with a request for which a reader thread has fetched what it needs.
+    fn finish(&mut self, reply: ReplyTo, finish: Box<Finish>, out: &mut Outbox) {
+        let mut answers = Answers {
+            out,
+            durable: &mut self.durable,
+            applied: &mut self.applied,
+            registered: &mut self.registered,
+        };
+        let broker = &*self.broker;
+        let handled = catch_unwind(AssertUnwindSafe(|| finish(broker, &mut answers)));
+        let handled = handled.unwrap_or_else(|_panic| {
+            error!(peer = %self.connection.peer.address, "a handler panicked");
+            Err(failed())
+        });
+        let refusal = match handled {
+            Ok(Done::Answered) => return,
+            // What was fetched is gone, and keeping it would be bounded by nothing.
+            Ok(Done::After(_) | Done::NoRoom) => {
+                Refusal::new(ResponseCode::SYSTEM_BUSY, "the log is behind; try again")
+            }
+            Err(refusal) => refusal,
+        };
+        reply.failure(out.buffer(), refusal.code, &refusal.remark);
     }
 
     fn notify(&mut self, group: &str, out: &mut Outbox) {
@@ -232,6 +257,10 @@ impl ClientSession {
         }
         Ok(())
     }
+}
+
+fn failed() -> Refusal {
+    Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this request; its log says more")
 }
 
 impl Session for ClientSession {

@@ -10,6 +10,8 @@
 //! |     20 | group deleted      | [`GroupDeleted`]                                          | groups, offsets          |
 //! |     21 | offsets committed  | [`OffsetsCommitted`]                                      | offsets                  |
 //! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
+//! |     25 | lock owners        | [`LocksChanged`]                                          | lock owners              |
+//! |     26 | offsets reset      | [`OffsetsReset`]                                          | offsets                  |
 //!
 //! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
 //!
@@ -19,7 +21,8 @@ use skylark_storage::Kind;
 
 use super::groups::{GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
-use super::offsets::OffsetsCommitted;
+use super::locks::LocksChanged;
+use super::offsets::{OffsetsCommitted, OffsetsReset};
 use super::payload::{Payload, PayloadError};
 use super::topics::{TopicDeleted, TopicPut};
 
@@ -37,6 +40,10 @@ pub const GROUP_DELETED: Kind = Kind::new(20);
 pub const OFFSETS_COMMITTED: Kind = Kind::new(21);
 /// A queue goes on at a higher offset.
 pub const HEAD_SET: Kind = Kind::new(22);
+/// Queues have been locked for a consumer, or released.
+pub const LOCKS_CHANGED: Kind = Kind::new(25);
+/// An operator moved a group in a topic.
+pub const OFFSETS_RESET: Kind = Kind::new(26);
 
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,10 @@ pub enum Change<'a> {
     OffsetsCommitted(OffsetsCommitted),
     /// See [`HEAD_SET`].
     HeadSet(HeadSet),
+    /// See [`LOCKS_CHANGED`].
+    LocksChanged(LocksChanged),
+    /// See [`OFFSETS_RESET`].
+    OffsetsReset(OffsetsReset),
 }
 
 impl Change<'static> {
@@ -70,6 +81,8 @@ impl Change<'static> {
             GROUP_DELETED => Self::GroupDeleted(Payload::decode(payload)?),
             OFFSETS_COMMITTED => Self::OffsetsCommitted(Payload::decode(payload)?),
             HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
+            LOCKS_CHANGED => Self::LocksChanged(Payload::decode(payload)?),
+            OFFSETS_RESET => Self::OffsetsReset(Payload::decode(payload)?),
             _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
         })
     }

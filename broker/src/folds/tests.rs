@@ -5,7 +5,8 @@ use skylark_storage::PhysicalOffset;
 
 use super::groups::{GroupConfig, GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
-use super::offsets::{OffsetsCommitted, TopicCommits};
+use super::locks::LocksChanged;
+use super::offsets::{OffsetsCommitted, OffsetsReset, TopicCommits};
 use super::payload::Payload;
 use super::topics::{TopicConfig, TopicDeleted, TopicPut};
 use super::*;
@@ -17,6 +18,7 @@ struct Folds {
     groups: Groups,
     offsets: Offsets,
     heads: Heads,
+    lock_owners: LockOwners,
 }
 
 impl Folds {
@@ -24,6 +26,7 @@ impl Folds {
         self.topics.apply(event)?;
         self.groups.apply(event)?;
         self.offsets.apply(event)?;
+        self.lock_owners.apply(event)?;
         self.heads.apply(event)
     }
 }
@@ -64,6 +67,11 @@ fn change() -> impl Strategy<Value = Change<'static>> {
                 })
             }
         ),
+        (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 1..3)).prop_map(
+            |(group, topic, offsets)| Change::OffsetsReset(OffsetsReset { group, topic, offsets })
+        ),
+        (owned(), prop::option::of(owned()), prop::collection::vec((owned(), 0..3_u32), 0..3))
+            .prop_map(|(group, owner, queues)| Change::LocksChanged(LocksChanged { group, owner, queues })),
     ]
 }
 
@@ -90,11 +98,14 @@ fn stored(change: &Change<'static>) -> Change<'static> {
         Change::GroupDeleted(payload) => again(payload),
         Change::OffsetsCommitted(payload) => again(payload),
         Change::HeadSet(payload) => again(payload),
+        Change::LocksChanged(payload) => again(payload),
+        Change::OffsetsReset(payload) => again(payload),
     }
 }
 
-fn hashes(folds: &Folds) -> [u64; 4] {
-    [folds.topics.hash(), folds.groups.hash(), folds.offsets.hash(), folds.heads.hash()]
+fn hashes(folds: &Folds) -> [u64; 5] {
+    let Folds { topics, groups, offsets, heads, lock_owners } = folds;
+    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), lock_owners.hash()]
 }
 
 fn reloaded(folds: &Folds) -> Folds {
@@ -103,6 +114,7 @@ fn reloaded(folds: &Folds) -> Folds {
         groups: Groups::restore(&folds.groups.snapshot()).unwrap(),
         offsets: Offsets::restore(&folds.offsets.snapshot()).unwrap(),
         heads: Heads::restore(&folds.heads.snapshot()).unwrap(),
+        lock_owners: LockOwners::restore(&folds.lock_owners.snapshot()).unwrap(),
     }
 }
 
@@ -134,13 +146,14 @@ proptest! {
         prop_assert_eq!(&leader.topics, &late.topics);
         prop_assert_eq!(&leader.groups, &late.groups);
         prop_assert_eq!(&leader.offsets, &late.offsets);
+        prop_assert_eq!(&leader.lock_owners, &late.lock_owners);
         prop_assert!(leader.heads.iter().eq(late.heads.iter()));
     }
 
     /// No bytes make decoding panic, and what is accepted has one encoding.
     #[test]
     fn any_bytes_are_a_record_or_an_error(
-        kind in 17..23_u8,
+        kind in 17..28_u8,
         mut payload in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         if let Some(version) = payload.first_mut() {
