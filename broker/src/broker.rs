@@ -20,6 +20,7 @@ use skylark_storage::{
 };
 use tracing::info;
 
+use crate::calls::Calls;
 use crate::config::{Config, Identity, Policy};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
@@ -73,6 +74,8 @@ pub struct Broker {
     pub locks: QueueLocks,
     /// Pulls that wait.
     pub parking: Parking,
+    /// What clients were asked and have not answered.
+    pub calls: Calls,
     /// Work that may wait for the disk.
     pub readers: Readers,
     /// What is counted.
@@ -207,6 +210,7 @@ impl Broker {
             membership: Membership::default(),
             locks: QueueLocks::default(),
             parking: Parking::default(),
+            calls: Calls::default(),
             files,
             latest_change: Mutex::new(start),
             commit_order: CommitOrder::default(),
@@ -347,6 +351,7 @@ impl Broker {
     /// A connection is gone.
     pub fn disconnected(&self, connection: ConnectionId) {
         self.parking.disconnect(connection);
+        self.calls.disconnect(connection);
         self.membership.disconnect(connection, |group| self.notifies(group));
     }
 
@@ -368,10 +373,11 @@ impl Broker {
             .map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
     }
 
-    /// What has to happen every [`TICK`]: wakes pulls whose time is over, drops silent members and expired locks.
+    /// What has to happen every [`TICK`]: wakes pulls and ends calls whose time is over, drops silent members and expired locks.
     pub fn tick(&self) {
         let now = self.clock.monotonic();
         self.parking.expire(now);
+        self.calls.expire(now);
         self.membership.expire(now);
         self.locks.sweep(now, |change| self.append_one(change));
         self.rates.sample(self.clock.wall_ms());

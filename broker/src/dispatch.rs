@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, HeadError, Index, PushError, QueueId};
+use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId, key_hash};
 use skylark_protocol::message::{MessageError, StoredMessage};
 use skylark_storage::record::RECORD_HEADER_BYTES;
 use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
@@ -21,11 +21,21 @@ pub struct Dispatcher {
     broker: Arc<Broker>,
     groups: GroupQueue,
     heads: Heads,
-    messages: Vec<(QueueId, Entry)>,
+    messages: Vec<Taken>,
+    /// The hashes of their keys, one message's behind the other's.
+    keys: Vec<u32>,
     arrived: Vec<(QueueId, i32)>,
     /// Queues of topics that are gone, to which the messages brought something.
     orphans: Vec<QueueId>,
     topics_changed: bool,
+}
+
+/// A message taken apart, for the index.
+struct Taken {
+    queue: QueueId,
+    entry: Entry,
+    /// How many keys it has.
+    keys: usize,
 }
 
 /// Why a record of the log could not be applied. Nothing behind it is.
@@ -87,6 +97,7 @@ impl Dispatcher {
             groups,
             heads: Heads::default(),
             messages: Vec::new(),
+            keys: Vec::new(),
             arrived: Vec::new(),
             orphans: Vec::new(),
             topics_changed: false,
@@ -153,6 +164,7 @@ impl Dispatcher {
 
     fn apply(&mut self, group: &Group) -> Result<u64, ApplyError> {
         self.arrived.clear();
+        self.enter(group);
         let mut records = 0;
         for (at, record) in group.records() {
             records += 1;
@@ -162,14 +174,23 @@ impl Dispatcher {
                 kinds::MESSAGE => self.message(at, &record)?,
                 _ => {
                     // What lies before a change is applied before it.
-                    self.flush(group)?;
+                    self.flush()?;
                     let stored_at = group.created_at + u64::from(fields.stored_at_delta);
                     self.control(at, stored_at, &record)?;
                 }
             }
         }
-        self.flush(group)?;
+        self.flush()?;
         Ok(records)
+    }
+
+    /// Goes on to the group's segment.
+    fn enter(&mut self, group: &Group) {
+        let base = self.broker.log.segment_base(group.start);
+        if self.broker.index.read().newest_segment().is_none_or(|newest| newest < base) {
+            let mut index = self.broker.index.write();
+            index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
+        }
     }
 
     /// Takes a message apart, without a lock that senders or readers wait for.
@@ -206,25 +227,29 @@ impl Dispatcher {
             tag_hash,
             stored_at: message.store_timestamp,
         };
-        self.messages.push((queue, entry));
+        let before = self.keys.len();
+        let keys = message.properties().index_keys().map(|key| key_hash(message.topic, key));
+        self.keys.extend(keys);
+        self.messages.push(Taken { queue, entry, keys: self.keys.len() - before });
         Ok(())
     }
 
     /// Puts the messages taken apart so far into their queues.
-    fn flush(&mut self, group: &Group) -> Result<(), ApplyError> {
+    fn flush(&mut self) -> Result<(), ApplyError> {
         if self.messages.is_empty() {
             return Ok(());
         }
-        let base = self.broker.log.segment_base(group.start);
         let mut index = self.broker.index.write();
-        if index.newest_segment().is_none_or(|newest| newest < base) {
-            index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
-        }
-        for (queue, entry) in self.messages.drain(..) {
+        let mut keys = &self.keys[..];
+        for Taken { queue, entry, keys: count } in self.messages.drain(..) {
             let at = entry.physical_offset;
-            index.push(queue, entry).map_err(|cause| ApplyError::Order { at, cause })?;
+            let (own, rest) = keys.split_at(count);
+            keys = rest;
+            let extras = Extras { keys: own, due: None };
+            index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
+        self.keys.clear();
         for queue in self.orphans.drain(..) {
             hide(&mut index, queue);
         }

@@ -14,6 +14,7 @@
 //! | what is decided under the append lock             | `stamp`                       |
 //! | long polls                                        | `parking`                     |
 //! | where consumers go on                             | `progress`                    |
+//! | what clients are asked                            | `calls`                       |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
 //! | how a broker starts, and what its parts share     | `broker`                      |
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 pub mod broker;
+pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod context;

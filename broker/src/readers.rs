@@ -34,7 +34,7 @@ struct Job {
 type Work = dyn FnOnce(&Broker, ReplyTo) -> Outcome + Send;
 
 /// What a reader thread prepared for a session.
-pub struct ColdAnswer {
+pub struct Prepared {
     /// What was counted against the connection for it.
     pub bytes: u64,
     /// The answer, or the rest of the way to it.
@@ -178,7 +178,7 @@ impl Job {
             refused(reply, &Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
         });
         // A closed mailbox belongs to a connection that is gone.
-        mailbox.post(Mail::Cold(ColdAnswer { bytes, outcome })).ok();
+        mailbox.post(Mail::Prepared(Prepared { bytes, outcome })).ok();
     }
 }
 

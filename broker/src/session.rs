@@ -13,12 +13,13 @@
 //! | a message                                    | an entry in [`crate::parking`] |
 //! | the disk                                     | a job of [`crate::readers`]    |
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use skylark_protocol::code::{RequestCode, ResponseCode};
 use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
 use skylark_protocol::header::FLAG_ONEWAY;
@@ -28,18 +29,21 @@ use skylark_storage::{PhysicalOffset, Registration};
 use tracing::{debug, error};
 
 use crate::broker::Broker;
+use crate::calls::{Call, CallId, ClientAnswer};
 use crate::context::{Answers, Connection, Done, Refusal, Request};
 use crate::handlers;
 use crate::handlers::pull::Pull;
 use crate::held::Held;
-use crate::readers::{ColdAnswer, Finish, Outcome};
+use crate::readers::{Finish, Outcome, Prepared};
 
 /// What others leave for a session.
 pub enum Mail {
     /// A parked pull is to be evaluated once more and answered.
     Pull(Box<Pull>),
-    /// A reader thread has prepared an answer.
-    Cold(ColdAnswer),
+    /// An answer was prepared elsewhere: by a reader thread, or by another client.
+    Prepared(Prepared),
+    /// The client is asked something.
+    Call(Box<Call>),
     /// Who belongs to this consumer group has changed.
     GroupChanged(Arc<str>),
     /// The connection is to be closed, for this reason.
@@ -51,6 +55,8 @@ const MAIL_MAX: usize = 65_536;
 /// Bytes on their way from disk, beyond which the session takes no further frames: what waits in a mailbox counts
 /// nowhere else.
 const COLD_BYTES_MAX: u64 = 16 << 20;
+/// Questions to a client beyond which those are forgotten that nobody waits for any more.
+const ASKED_SWEEP: usize = 256;
 /// Frames that wait for a fold, beyond which the session takes no further ones.
 const DEFERRED_MAX: usize = 1024;
 
@@ -85,6 +91,8 @@ pub struct ClientSession {
     stalled: Option<Vec<u8>>,
     room: Registration,
     next_opaque: i32,
+    /// What the client was asked and has not answered, by the number it was asked under.
+    asked: HashMap<i32, CallId>,
 }
 
 struct Deferred {
@@ -114,6 +122,7 @@ impl ClientSession {
             stalled: None,
             room: Registration::default(),
             next_opaque: 0,
+            asked: HashMap::new(),
         }
     }
 
@@ -125,7 +134,12 @@ impl ClientSession {
             Err(error) => return Err(CloseReason::Malformed(error.to_string())),
         };
         if header.is_response() {
-            // The broker waits for no answer of a client.
+            // An answer to what was never asked, or too late, concerns nobody.
+            if let Some(id) = self.asked.remove(&header.opaque) {
+                let (code, remark) = (header.response_code(), header.remark.as_deref().map(str::to_owned));
+                let body = Bytes::copy_from_slice(frame.body);
+                self.broker.calls.end(id, Ok(ClientAnswer { code, remark, body }));
+            }
             return Ok(Done::Answered);
         }
         let reply = ReplyTo::from((&header, &frame));
@@ -160,7 +174,7 @@ impl ClientSession {
         while let Some(mail) = self.mail.pop_front() {
             match mail {
                 Mail::Pull(pull) => handlers::pull::answer(&self.broker, *pull, &self.connection, out),
-                Mail::Cold(answer) => {
+                Mail::Prepared(answer) => {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
                     match answer.outcome {
@@ -168,6 +182,7 @@ impl ClientSession {
                         Outcome::Finish(reply, finish) => self.finish(reply, finish, out),
                     }
                 }
+                Mail::Call(call) => self.call(*call, out),
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
             }
@@ -201,17 +216,39 @@ impl ClientSession {
     }
 
     fn notify(&mut self, group: &str, out: &mut Outbox) {
-        let request = Outgoing {
-            // Every client reads JSON; some read nothing else.
-            encoding: Encoding::Json,
-            code: RequestCode::NOTIFY_CONSUMER_IDS_CHANGED.0,
-            opaque: self.next_opaque,
-            flag: FLAG_ONEWAY,
-            remark: None,
-            fields: &[("consumerGroup", Value::Text(group))],
-        };
-        self.next_opaque = self.next_opaque.wrapping_add(1);
-        request.write(0, out.buffer());
+        let fields = [("consumerGroup", Value::Text(group))];
+        self.ask(RequestCode::NOTIFY_CONSUMER_IDS_CHANGED, FLAG_ONEWAY, &fields, Bytes::new(), out);
+    }
+
+    fn call(&mut self, call: Call, out: &mut Outbox) {
+        let Call { id, code, fields, body } = call;
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, Value::Text(value))).collect();
+        let opaque = self.ask(code, if id.is_some() { 0 } else { FLAG_ONEWAY }, &fields, body, out);
+        if let Some(id) = id {
+            if self.asked.len() >= ASKED_SWEEP {
+                let calls = &self.broker.calls;
+                self.asked.retain(|_, id| calls.is_pending(*id));
+            }
+            self.asked.insert(opaque, id);
+        }
+    }
+
+    /// Writes a request to the client, and says by which number the answer will name it.
+    fn ask(
+        &mut self,
+        code: RequestCode,
+        flag: i32,
+        fields: &[(&str, Value<'_>)],
+        body: Bytes,
+        out: &mut Outbox,
+    ) -> i32 {
+        let opaque = self.next_opaque;
+        self.next_opaque = opaque.wrapping_add(1);
+        // Every client reads JSON; some read nothing else.
+        let request = Outgoing { encoding: Encoding::Json, code: code.0, opaque, flag, remark: None, fields };
+        request.write(body.len(), out.buffer());
+        out.push(body);
+        opaque
     }
 
     /// Looks again at the frames that waited for a fold, in their order.

@@ -67,9 +67,8 @@ fn change() -> impl Strategy<Value = Change<'static>> {
                 })
             }
         ),
-        (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 1..3)).prop_map(
-            |(group, topic, offsets)| Change::OffsetsReset(OffsetsReset { group, topic, offsets })
-        ),
+        (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 1..3))
+            .prop_map(|(group, topic, offsets)| Change::OffsetsReset(OffsetsReset { group, topic, offsets })),
         (owned(), prop::option::of(owned()), prop::collection::vec((owned(), 0..3_u32), 0..3))
             .prop_map(|(group, owner, queues)| Change::LocksChanged(LocksChanged { group, owner, queues })),
     ]

@@ -140,12 +140,12 @@ fn place(index: &Index, queue: QueueId, target: ResetTarget) -> Result<Answer<u6
     Ok(match target {
         ResetTarget::End => Answer::Known(range.end),
         ResetTarget::Time(time) => index.first_at_or_after(queue, time),
-        ResetTarget::Offset(offset) if (range.start..=range.end + 1).contains(&offset) => Answer::Known(offset),
+        ResetTarget::Offset(offset) if (range.start..=range.end + 1).contains(&offset) => {
+            Answer::Known(offset)
+        }
         ResetTarget::Offset(offset) => {
-            let remark = format!(
-                "Target offset {offset} not in consume queue range [{}-{}]",
-                range.start, range.end
-            );
+            let remark =
+                format!("Target offset {offset} not in consume queue range [{}-{}]", range.start, range.end);
             return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
         }
     })
