@@ -67,6 +67,8 @@ impl Broker {
             format!("listenPort={}", address.port()),
             format!("haListenPort={}", address.port() + 1),
             format!("storePathRootDir={}", home.join("store").display()),
+            // A busy machine keeps sends waiting for more than the default fifth of a second.
+            "waitTimeMillsInSendQueue=10000".to_owned(),
             // The default gigabyte is of no use to a handful of topics.
             "mappedFileSizeCommitLog=16777216".to_owned(),
         ];
@@ -117,19 +119,6 @@ impl Apache {
             broker: broker_address,
         }
     }
-}
-
-/// `mqadmin` with these arguments against a name server, to be waited for.
-pub(crate) fn mqadmin(
-    class_path: &str,
-    home: &Path,
-    nameserver: SocketAddr,
-    arguments: &[String],
-) -> Process {
-    let mut command = server(class_path, home);
-    command.args(["-Xmx256m", "org.apache.rocketmq.tools.command.MQAdminStartup"]);
-    command.args(arguments).arg("-n").arg(nameserver.to_string());
-    Process::start(&format!("mqadmin {}", arguments.join(" ")), &mut command)
 }
 
 fn directory() -> TempDir {
