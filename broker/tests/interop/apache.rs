@@ -91,11 +91,6 @@ impl Broker {
         process.line(START_WITHIN, |line| line.contains(STARTED));
         process
     }
-
-    /// A directory that lives as long as the broker.
-    pub(crate) fn scratch(&self) -> &Path {
-        self.directory.path()
-    }
 }
 
 /// The name server with one broker in it. Dropped, both are killed.
@@ -119,6 +114,19 @@ impl Apache {
             broker: broker_address,
         }
     }
+}
+
+/// `mqadmin` with these arguments against a name server, to be waited for.
+pub(crate) fn mqadmin(
+    class_path: &str,
+    home: &Path,
+    nameserver: SocketAddr,
+    arguments: &[String],
+) -> Process {
+    let mut command = server(class_path, home);
+    command.args(["-Xmx256m", "org.apache.rocketmq.tools.command.MQAdminStartup"]);
+    command.args(arguments).arg("-n").arg(nameserver.to_string());
+    Process::start(&format!("mqadmin {}", arguments.join(" ")), &mut command)
 }
 
 fn directory() -> TempDir {
