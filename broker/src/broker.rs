@@ -8,18 +8,19 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use skylark_index::{Index, QueueId};
+use skylark_index::{Index, QueueId, SealedError};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options,
-    OwnFrontier, PhysicalOffset, ReadError, RecoveryReport, Writer,
+    AppendError, CommitLog, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
+    PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
-use tracing::info;
+use tracing::{error, info};
 
+use crate::archivist::{Archive, ArchiveError, Archivist};
 use crate::calls::Calls;
 use crate::config::{Config, Identity, Policy};
 use crate::context::Refusal;
@@ -35,7 +36,10 @@ use crate::parking::Parking;
 use crate::progress::{CommitOrder, Progress};
 use crate::rates::Rates;
 use crate::readers::Readers;
+use crate::retention::Retention;
+use crate::snapshots::Snapshots;
 use crate::stamp::Tentative;
+use crate::state::{Restored, State, StateError};
 use crate::system::{self, SystemTopics};
 
 /// Consumer offsets that changed are appended together this often.
@@ -78,6 +82,12 @@ pub struct Broker {
     pub calls: Calls,
     /// Work that may wait for the disk.
     pub readers: Readers,
+    /// What becomes of finished segments.
+    pub archive: Archive,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// Where folding began at this start: at the newest snapshot.
+    pub founded_on: PhysicalOffset,
     /// What is counted.
     pub rates: Rates,
     /// The system's own topics.
@@ -107,6 +117,14 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// A catalog with the queues of all topics.
+    pub fn new(topics: Topics, groups: Groups, lock_owners: LockOwners, index: &mut Index) -> Self {
+        let names: Vec<String> = topics.iter().map(|(topic, _)| topic.to_owned()).collect();
+        let mut catalog = Self { topics, groups, lock_owners, queues: HashMap::default() };
+        names.iter().for_each(|topic| catalog.resolve(topic, index));
+        catalog
+    }
+
     /// The queues of a topic, by number.
     pub fn queues(&self, topic: &str) -> Option<&[QueueId]> {
         self.queues.get(topic).map(|queues| &**queues)
@@ -139,6 +157,8 @@ pub struct Running {
     pub broker: Arc<Broker>,
     /// Applies durable groups.
     pub dispatcher: Dispatcher,
+    /// Seals, snapshots and trims.
+    pub archivist: Archivist,
     /// Writes groups.
     pub writer: Writer<Tentative>,
     /// Prepares segments and writes checkpoints.
@@ -156,6 +176,12 @@ pub enum StartError {
     /// The log cannot be opened.
     #[error("{0}")]
     Open(#[from] OpenError),
+    /// What was computed from the log's beginning cannot be loaded.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// The index of a segment cannot be written.
+    #[error("a segment's index cannot be written: {0}")]
+    Archive(#[from] ArchiveError),
     /// A record of the log cannot be read.
     #[error("the log cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -185,9 +211,10 @@ impl Broker {
         };
         let Opened { log, writer, housekeeper, groups, recovery } =
             CommitLog::open(Arc::clone(&files), Arc::clone(&clock), options, Tentative::default())?;
+        let mut snapshots = Snapshots::open(Arc::clone(&files)).map_err(StateError::from)?;
+        let Restored { state, position: start, epoch } = State::restore(&log, &files, &mut snapshots)?;
         let identity = config.identity.clone();
         let policy = config.policy.clone();
-        let start = log.frontiers().trimmed;
         let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
@@ -199,36 +226,42 @@ impl Broker {
             identity,
             policy,
             clock,
-            catalog: RwLock::default(),
-            index: RwLock::new(Index::new()),
-            offsets: Mutex::default(),
+            catalog: RwLock::new(state.catalog),
+            index: RwLock::new(state.index),
+            offsets: Mutex::new(Progress::from(state.offsets)),
             applied: OwnFrontier::new(start),
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
             readers: Readers::default(),
+            archive: Archive::default(),
+            retention: config.retention,
+            founded_on: start,
             log,
             membership: Membership::default(),
             locks: QueueLocks::default(),
             parking: Parking::default(),
             calls: Calls::default(),
-            files,
+            files: Arc::clone(&files),
             latest_change: Mutex::new(start),
             commit_order: CommitOrder::default(),
             connections: AtomicU64::new(0),
             picks: AtomicU32::new(0),
         });
-        let dispatcher = broker.fold(groups)?;
+        let mut archivist = Archivist::new(Arc::clone(&broker), files, snapshots);
+        let mut dispatcher = Dispatcher::new(Arc::clone(&broker), groups, state.heads, epoch);
+        broker.fold(&mut dispatcher, &mut archivist)?;
         let prepared = broker.prepare()?;
-        Ok(Running { broker, dispatcher, writer, housekeeper, recovery, prepared })
+        Ok(Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared })
     }
 
-    /// Folds the whole log, then tells the append lock where each queue goes on.
-    fn fold(self: &Arc<Self>, groups: GroupQueue) -> Result<Dispatcher, StartError> {
+    /// Folds what no snapshot covers, then tells the append lock where each queue goes on.
+    fn fold(&self, dispatcher: &mut Dispatcher, archivist: &mut Archivist) -> Result<(), StartError> {
         let started = self.clock.monotonic();
-        let mut dispatcher = Dispatcher::new(Arc::clone(self), groups);
         let mut records = 0;
-        for group in self.log.scan(self.log.frontiers().trimmed) {
+        for group in self.log.scan(self.founded_on) {
             records += dispatcher.replay(&group?)?;
+            // Of a long log that has no snapshots, memory must not hold all indexes.
+            archivist.seal()?;
         }
         self.locks.restore(self.clock.monotonic(), &self.catalog.read().lock_owners);
         let mut index = self.index.write();
@@ -237,7 +270,7 @@ impl Broker {
         drop(index);
         let elapsed_ms = (self.clock.monotonic() - started).as_millis();
         info!(records, elapsed_ms, "log folded");
-        Ok(dispatcher)
+        Ok(())
     }
 
     /// Appends the system's own topics and groups where they are missing.
@@ -363,6 +396,21 @@ impl Broker {
         self.log
             .read_cold(at, bytes)
             .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
+    }
+
+    /// Why a question to index files is refused. A file that is damaged or gone is built again meanwhile.
+    pub fn unreadable(&self, error: &SealedError) -> Refusal {
+        let code = match error {
+            SealedError::Missing { .. } => ResponseCode::SYSTEM_BUSY,
+            SealedError::Damaged { base, .. } => {
+                error!(%error, "it is built again from the log");
+                self.index.write().discard(*base);
+                ResponseCode::SYSTEM_BUSY
+            }
+            _ => ResponseCode::SYSTEM_ERROR,
+        };
+        self.archive.ring();
+        Refusal::new(code, error.to_string())
     }
 
     /// How much of the disk under the log is used, from 0 to 1.

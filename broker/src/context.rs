@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::{Bytes, BytesMut};
-use skylark_index::SealedError;
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::header::{FieldError, Header};
 use skylark_protocol::outgoing::{ReplyTo, Value};
@@ -140,17 +139,6 @@ impl Refusal {
 impl From<FieldError> for Refusal {
     fn from(error: FieldError) -> Self {
         Self::new(ResponseCode::INVALID_PARAMETER, error.to_string())
-    }
-}
-
-impl From<SealedError> for Refusal {
-    fn from(error: SealedError) -> Self {
-        let code = match error {
-            // It is built again meanwhile.
-            SealedError::Missing { .. } => ResponseCode::SYSTEM_BUSY,
-            _ => ResponseCode::SYSTEM_ERROR,
-        };
-        Self::new(code, error.to_string())
     }
 }
 

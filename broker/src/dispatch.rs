@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId, key_hash};
-use skylark_protocol::message::{MessageError, StoredMessage};
-use skylark_storage::record::RECORD_HEADER_BYTES;
-use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
+use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId};
+use skylark_protocol::message::MessageError;
+use skylark_storage::{Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
 use tracing::error;
 
 use crate::broker::Broker;
@@ -15,6 +14,9 @@ use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::payload::PayloadError;
 use crate::folds::topics::{TopicDeleted, TopicPut};
+use crate::indexing::{Indexed, indexed};
+use crate::snapshots::SnapshotHead;
+use crate::state::Folds;
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
@@ -28,6 +30,8 @@ pub struct Dispatcher {
     /// Queues of topics that are gone, to which the messages brought something.
     orphans: Vec<QueueId>,
     topics_changed: bool,
+    /// Of the last group applied.
+    epoch: Epoch,
 }
 
 /// A message taken apart, for the index.
@@ -36,6 +40,8 @@ struct Taken {
     entry: Entry,
     /// How many keys it has.
     keys: usize,
+    /// When it is due, in milliseconds since 1970, if it is a timer.
+    due: Option<u64>,
 }
 
 /// Why a record of the log could not be applied. Nothing behind it is.
@@ -90,17 +96,18 @@ pub enum ApplyError {
 }
 
 impl Dispatcher {
-    /// A dispatcher that has applied nothing yet.
-    pub fn new(broker: Arc<Broker>, groups: GroupQueue) -> Self {
+    /// A dispatcher that goes on behind a record of `epoch`, with these heads.
+    pub fn new(broker: Arc<Broker>, groups: GroupQueue, heads: Heads, epoch: Epoch) -> Self {
         Self {
             broker,
             groups,
-            heads: Heads::default(),
+            heads,
             messages: Vec::new(),
             keys: Vec::new(),
             arrived: Vec::new(),
             orphans: Vec::new(),
             topics_changed: false,
+            epoch,
         }
     }
 
@@ -181,56 +188,64 @@ impl Dispatcher {
             }
         }
         self.flush()?;
+        self.epoch = group.epoch;
         Ok(records)
     }
 
-    /// Goes on to the group's segment.
+    /// Goes on to the group's segment. At the beginning of each but the log's first, all that was computed from those
+    /// before is taken as a snapshot.
     fn enter(&mut self, group: &Group) {
-        let base = self.broker.log.segment_base(group.start);
-        if self.broker.index.read().newest_segment().is_none_or(|newest| newest < base) {
-            let mut index = self.broker.index.write();
-            index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
+        let broker = &*self.broker;
+        let base = broker.log.segment_base(group.start);
+        if broker.index.read().newest_segment().is_some_and(|newest| newest == base) {
+            return;
         }
+        let catalog = broker.catalog.read();
+        let mut index = broker.index.write();
+        index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
+        if base <= broker.founded_on {
+            return;
+        }
+        let head = SnapshotHead {
+            log_id: broker.log.log_id(),
+            position: base,
+            epoch: self.epoch,
+            chain: group.chain,
+            oldest_segment: broker.log.frontiers().trimmed,
+            epochs: broker.log.epochs(),
+        };
+        let snapshot = Folds {
+            topics: &catalog.topics,
+            groups: &catalog.groups,
+            offsets: &broker.offsets.lock().folded,
+            heads: &self.heads,
+            lock_owners: &catalog.lock_owners,
+            index: &index,
+        }
+        .snapshot(head);
+        drop(index);
+        broker.archive.offer(snapshot);
     }
 
     /// Takes a message apart, without a lock that senders or readers wait for.
     fn message(&mut self, at: PhysicalOffset, record: &Record<'_>) -> Result<(), ApplyError> {
-        let parsed = StoredMessage::parse(record.payload);
-        let (message, _) = parsed.map_err(|cause| ApplyError::Message { at, cause })?;
-        let tag_hash = message.tag_hash();
+        let message = indexed(at, record, &mut self.keys);
+        let message = message.map_err(|cause| ApplyError::Message { at, cause })?;
+        let Indexed { topic, queue: number, entry, keys, due } = message;
         let catalog = self.broker.catalog.read();
-        let queues = catalog.queues(message.topic);
-        let queue = queues.and_then(|queues| queues.get(message.queue_id as usize).copied());
-        let queue = match queue {
+        let queues = catalog.queues(topic);
+        let queue = match queues.and_then(|queues| queues.get(number as usize).copied()) {
             Some(queue) => queue,
             None => {
-                let orphan = orphaned(&self.broker, at, &message)?;
+                let orphan = orphaned(&self.broker, at, topic, number)?;
                 self.orphans.push(orphan);
                 orphan
             }
         };
-        let record_bytes = record.payload.len() + RECORD_HEADER_BYTES;
-        let place = MessagePlace {
-            topic: message.topic,
-            queue: message.queue_id,
-            queue_offset: message.queue_offset,
-        };
-        self.heads.apply(&Event {
-            at,
-            stored_at: message.store_timestamp,
-            change: Change::Message(place),
-        })?;
-        let entry = Entry {
-            queue_offset: message.queue_offset,
-            physical_offset: at,
-            record_bytes: u32::try_from(record_bytes).expect("a record is below 8 MiB"),
-            tag_hash,
-            stored_at: message.store_timestamp,
-        };
-        let before = self.keys.len();
-        let keys = message.properties().index_keys().map(|key| key_hash(message.topic, key));
-        self.keys.extend(keys);
-        self.messages.push(Taken { queue, entry, keys: self.keys.len() - before });
+        let place = MessagePlace { topic, queue: number, queue_offset: entry.queue_offset };
+        let change = Change::Message(place);
+        self.heads.apply(&Event { at, stored_at: entry.stored_at, change })?;
+        self.messages.push(Taken { queue, entry, keys, due });
         Ok(())
     }
 
@@ -241,11 +256,11 @@ impl Dispatcher {
         }
         let mut index = self.broker.index.write();
         let mut keys = &self.keys[..];
-        for Taken { queue, entry, keys: count } in self.messages.drain(..) {
+        for Taken { queue, entry, keys: count, due } in self.messages.drain(..) {
             let at = entry.physical_offset;
             let (own, rest) = keys.split_at(count);
             keys = rest;
-            let extras = Extras { keys: own, due: None };
+            let extras = Extras { keys: own, due };
             index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
@@ -299,8 +314,7 @@ impl Dispatcher {
 
 /// The queue of a message that was on its way into the log when its topic was deleted. It was acknowledged, so it
 /// takes its place; but the topic's next life must not see it.
-fn orphaned(broker: &Broker, at: PhysicalOffset, message: &StoredMessage<'_>) -> Result<QueueId, ApplyError> {
-    let StoredMessage { topic, queue_id: queue, .. } = *message;
+fn orphaned(broker: &Broker, at: PhysicalOffset, topic: &str, queue: u32) -> Result<QueueId, ApplyError> {
     let found = broker.index.read().lookup(topic, queue);
     found.ok_or_else(|| ApplyError::NoQueue { at, topic: topic.to_owned(), queue })
 }

@@ -17,6 +17,8 @@
 //! | what clients are asked                            | `calls`                       |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
+//! | what a restart begins with                        | `state`, `snapshots`          |
+//! | what becomes of finished segments                 | `archivist`, `retention`      |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
 //! | what is counted for the tools                     | `rates`                       |
@@ -27,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod archivist;
 pub mod broker;
 pub mod calls;
 pub mod cli;
@@ -36,6 +39,7 @@ pub mod dispatch;
 pub mod folds;
 pub mod handlers;
 pub mod held;
+pub mod indexing;
 pub mod locks;
 pub mod membership;
 pub mod names;
@@ -44,6 +48,9 @@ pub mod progress;
 pub mod rates;
 pub mod readers;
 pub mod registrar;
+pub mod retention;
 pub mod session;
+pub mod snapshots;
 pub mod stamp;
+pub mod state;
 pub mod system;

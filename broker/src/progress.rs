@@ -47,6 +47,12 @@ pub enum Reset {
     To(u64),
 }
 
+impl From<Offsets> for Progress {
+    fn from(folded: Offsets) -> Self {
+        Self { folded, ..Self::default() }
+    }
+}
+
 impl Progress {
     /// Where a group goes on in a queue, by its latest commit or reset.
     pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {

@@ -49,8 +49,8 @@ pub enum Outcome {
     Finish(ReplyTo, Box<Finish>),
 }
 
-/// Finishes an answer in its session.
-pub type Finish = dyn FnOnce(&Broker, &mut Answers<'_>) -> Handled + Send;
+/// Finishes an answer in its session; called again if it has to wait for a fold, or for room in the log.
+pub type Finish = dyn FnMut(&Broker, &mut Answers<'_>) -> Handled + Send;
 
 /// The queue of work between connections and reader threads.
 #[derive(Default)]
@@ -101,7 +101,7 @@ impl Readers {
         work: impl FnOnce(&Broker) -> Result<F, Refusal> + Send + 'static,
     ) -> Handled
     where
-        F: FnOnce(&Broker, &mut Answers<'_>) -> Handled + Send + 'static,
+        F: FnMut(&Broker, &mut Answers<'_>) -> Handled + Send + 'static,
     {
         let work = move |broker: &Broker, reply: ReplyTo| match work(broker) {
             Ok(finish) => Outcome::Finish(reply, Box::new(finish)),

@@ -8,8 +8,8 @@
 //! | its bytes to be durable                      | a written answer in `durable`  |
 //! | the folds to apply what it wrote             | a written answer in `applied`  |
 //! | the nameservers to hear of it                | a written answer in `registered` |
-//! | the folds to apply what it asks about        | the frame, in `deferred`       |
-//! | room in the log                              | the frame, in `stalled`; meanwhile the session is not ready |
+//! | the folds to apply what it asks about        | the frame, or the rest of its way, in `deferred` |
+//! | room in the log                              | the same, in `stalled`; meanwhile the session is not ready |
 //! | a message                                    | an entry in [`crate::parking`] |
 //! | the disk                                     | a job of [`crate::readers`]    |
 
@@ -88,7 +88,7 @@ pub struct ClientSession {
     registered: Held,
     deferred: VecDeque<Deferred>,
     deferred_until: Registration,
-    stalled: Option<Vec<u8>>,
+    stalled: Option<Waiting>,
     room: Registration,
     next_opaque: i32,
     /// What the client was asked and has not answered, by the number it was asked under.
@@ -97,7 +97,15 @@ pub struct ClientSession {
 
 struct Deferred {
     until: PhysicalOffset,
-    frame: Vec<u8>,
+    waiting: Waiting,
+}
+
+/// A request that is to be looked at again.
+enum Waiting {
+    /// From its beginning.
+    Frame(Vec<u8>),
+    /// With what was fetched for it.
+    Finish(ReplyTo, Box<Finish>),
 }
 
 impl ClientSession {
@@ -162,10 +170,13 @@ impl ClientSession {
         }))
     }
 
-    fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<Done, CloseReason> {
-        match frame::decode(wire, FRAME_BYTES_MAX) {
-            Ok(Some((frame, _))) => self.handle(frame, out),
-            _ => Ok(Done::Answered),
+    fn handle_again(&mut self, waiting: &mut Waiting, out: &mut Outbox) -> Result<Done, CloseReason> {
+        match waiting {
+            Waiting::Frame(wire) => match frame::decode(wire, FRAME_BYTES_MAX) {
+                Ok(Some((frame, _))) => self.handle(frame, out),
+                _ => Ok(Done::Answered),
+            },
+            Waiting::Finish(reply, finish) => Ok(self.finish(*reply, &mut **finish, out)),
         }
     }
 
@@ -179,7 +190,10 @@ impl ClientSession {
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
                     match answer.outcome {
                         Outcome::Written(written) => out.append(written),
-                        Outcome::Finish(reply, finish) => self.finish(reply, finish, out),
+                        Outcome::Finish(reply, mut finish) => {
+                            let done = self.finish(reply, &mut *finish, out);
+                            self.settle(done, || Waiting::Finish(reply, finish));
+                        }
                     }
                 }
                 Mail::Call(call) => self.call(*call, out),
@@ -191,7 +205,7 @@ impl ClientSession {
     }
 
     /// Goes on with a request for which a reader thread has fetched what it needs.
-    fn finish(&mut self, reply: ReplyTo, finish: Box<Finish>, out: &mut Outbox) {
+    fn finish(&mut self, reply: ReplyTo, finish: &mut Finish, out: &mut Outbox) -> Done {
         let mut answers = Answers {
             out,
             durable: &mut self.durable,
@@ -204,15 +218,24 @@ impl ClientSession {
             error!(peer = %self.connection.peer.address, "a handler panicked");
             Err(failed())
         });
-        let refusal = match handled {
-            Ok(Done::Answered) => return,
-            // What was fetched is gone, and keeping it would be bounded by nothing.
-            Ok(Done::After(_) | Done::NoRoom) => {
-                Refusal::new(ResponseCode::SYSTEM_BUSY, "the log is behind; try again")
+        handled.unwrap_or_else(|refusal| {
+            reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            Done::Answered
+        })
+    }
+
+    /// A request is answered, or waits.
+    fn settle(&mut self, done: Done, waiting: impl FnOnce() -> Waiting) {
+        match done {
+            Done::Answered => {}
+            Done::After(until) => self.deferred.push_back(Deferred { until, waiting: waiting() }),
+            // What has stalled before is the first to get room; this one follows.
+            Done::NoRoom if self.stalled.is_some() => {
+                let until = self.broker.applied.get().advance(1);
+                self.deferred.push_back(Deferred { until, waiting: waiting() });
             }
-            Err(refusal) => refusal,
-        };
-        reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            Done::NoRoom => self.stalled = Some(waiting()),
+        }
     }
 
     fn notify(&mut self, group: &str, out: &mut Outbox) {
@@ -260,15 +283,16 @@ impl ClientSession {
             if waited.is_pending() {
                 break;
             }
-            let Deferred { frame, .. } = self.deferred.pop_front().expect("the front was looked at above");
-            match self.handle_again(&frame, out)? {
+            let front = self.deferred.pop_front().expect("the front was looked at above");
+            let mut waiting = front.waiting;
+            match self.handle_again(&mut waiting, out)? {
                 Done::Answered => {}
                 // A stopped log applies no more, so there is nothing left to wait for.
                 Done::After(_) if matches!(waited, Poll::Ready(Err(_))) => {
                     return Err(CloseReason::Session("the log has stopped".to_owned()));
                 }
-                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
-                Done::NoRoom => self.stalled = Some(frame),
+                Done::After(until) => self.deferred.push_front(Deferred { until, waiting }),
+                Done::NoRoom => self.stalled = Some(waiting),
             }
         }
         Ok(())
@@ -276,17 +300,17 @@ impl ClientSession {
 
     /// Tries once more to append what found no room.
     fn resume_stalled(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
-        while let Some(frame) = self.stalled.take() {
+        while let Some(mut waiting) = self.stalled.take() {
             // Registered before the attempt, so that room made meanwhile is not missed. Room is made by
             // dispatch, which applies groups.
             let next = self.broker.applied.get().advance(1);
-            let waiting = self.broker.applied.wait(&mut self.room, next, cx.waker());
-            match self.handle_again(&frame, out)? {
+            let room = self.broker.applied.wait(&mut self.room, next, cx.waker());
+            match self.handle_again(&mut waiting, out)? {
                 Done::Answered => {}
-                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
+                Done::After(until) => self.deferred.push_front(Deferred { until, waiting }),
                 Done::NoRoom => {
-                    self.stalled = Some(frame);
-                    if waiting.is_pending() {
+                    self.stalled = Some(waiting);
+                    if room.is_pending() {
                         break;
                     }
                 }
@@ -307,11 +331,7 @@ impl Session for ClientSession {
             Some(last) => Done::After(last.until),
             None => self.handle(frame, out)?,
         };
-        match done {
-            Done::Answered => {}
-            Done::After(until) => self.deferred.push_back(Deferred { until, frame: frame.to_vec() }),
-            Done::NoRoom => self.stalled = Some(frame.to_vec()),
-        }
+        self.settle(done, || Waiting::Frame(frame.to_vec()));
         Ok(())
     }
 

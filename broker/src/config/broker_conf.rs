@@ -69,6 +69,8 @@ impl Translation {
             "mappedFileSizeCommitLog" => {
                 self.conf.settings.segment_bytes = self.parse(key, value, "a number of bytes");
             }
+            "fileReservedTime" => self.conf.settings.retention_hours = self.parse(key, value, "a number of hours"),
+            "deleteWhen" => self.notice(key, "has no effect: what is older than fileReservedTime goes at any hour"),
             "brokerId" => match self.parse::<u64>(key, value, "a number") {
                 Some(0) | None => {}
                 Some(_) => self.mistake(key, "this release runs masters only, whose id is 0"),

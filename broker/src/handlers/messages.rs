@@ -122,7 +122,8 @@ impl Wanted {
                 (index.keys(hash, times.clone(), candidates_max), index.sealed())
             };
             if candidates.len() < candidates_max {
-                candidates.extend(sealed.keys(hash, times.clone(), candidates_max - candidates.len())?);
+                let older = sealed.keys(hash, times.clone(), candidates_max - candidates.len());
+                candidates.extend(older.map_err(|error| broker.unreadable(&error))?);
             }
             let all = candidates.len() < candidates_max;
             for candidate in candidates {

@@ -170,8 +170,8 @@ fn of_queue<T: Into<Value<'static>> + Send + 'static>(
     let reply = request.reply;
     match answer {
         Answer::Known(value) => answers.success(reply, &[(name, value.into())]),
-        Answer::Sealed(sealed) => broker.readers.submit(request.connection, reply, 0, move |_, out| {
-            let value = ask_files(&sealed, min)?;
+        Answer::Sealed(sealed) => broker.readers.submit(request.connection, reply, 0, move |broker, out| {
+            let value = ask_files(&sealed, min).map_err(|error| broker.unreadable(&error))?;
             reply.success(out.buffer(), &[(name, value.into())]);
             Ok(())
         }),

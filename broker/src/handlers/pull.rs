@@ -240,7 +240,8 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
             let examined_max = if pull.filter == TagFilter::All { pull.messages_max } else { EXAMINED_MAX };
             let reply = pull.reply;
             let work = move |broker: &Broker, out: &mut Outbox| {
-                let entries = sealed.entries(from, examined_max)?;
+                let entries =
+                    sealed.entries(from, examined_max).map_err(|error| broker.unreadable(&error))?;
                 let Evaluated { status, found, messages } = pull.select(from, &range, entries);
                 broker.rates.gets.add(messages.len() as u64, bytes_of(&messages));
                 found.respond(status, &readers::fetch(broker, &messages)?, out);

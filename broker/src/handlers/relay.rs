@@ -76,6 +76,7 @@ pub fn consume_directly(broker: &Broker, request: &Request<'_, '_>, _answers: &m
     broker.readers.prepare(request.connection, request.reply, bytes, move |broker| {
         let message = message_at(broker, at)?;
         Ok(move |broker: &Broker, _answers: &mut Answers<'_>| {
+            let (fields, message) = (fields.clone(), message.clone());
             asker.pass_on(broker, &to, RequestCode::CONSUME_MESSAGE_DIRECTLY, fields, message);
             Ok(Done::Answered)
         })
@@ -186,6 +187,7 @@ pub fn reply(broker: &Broker, request: &Request<'_, '_>, _answers: &mut Answers<
 }
 
 /// Whoever asked, and waits for what a client says.
+#[derive(Clone)]
 struct Asker {
     mailbox: Arc<Mailbox<Mail>>,
     reply: ReplyTo,
@@ -197,10 +199,11 @@ impl Asker {
     }
 
     /// Sends a client the request, and whoever asked what the client answers.
-    fn pass_on(self, broker: &Broker, to: &Callee, code: RequestCode, fields: Fields, body: Bytes) {
+    fn pass_on(&self, broker: &Broker, to: &Callee, code: RequestCode, fields: Fields, body: Bytes) {
         let deadline = broker.clock.monotonic() + ANSWER_WITHIN;
+        let asker = self.clone();
         let then = Box::new(move |answer: Result<ClientAnswer, CallError>| {
-            self.answer(|reply, out| {
+            asker.answer(|reply, out| {
                 let answer = answer.map_err(|error| {
                     let code = match error {
                         CallError::Timeout => ResponseCode::CONSUME_MSG_TIMEOUT,

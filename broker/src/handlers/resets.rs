@@ -47,29 +47,30 @@ pub fn reset(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
         }
     }
     let (group, topic) = (group.to_owned(), topic.to_owned());
-    let finish = move |broker: &Broker, answers: &mut Answers<'_>, reply, offsets: Vec<(u32, u64)>| {
-        let body = table(broker, &topic, &offsets).encode();
-        info!(target: "audit", peer = %by, group, topic, ?offsets, "offsets reset");
-        match broker.reset_offsets(OffsetsReset { group, topic, offsets }) {
-            Ok(end) => answers.body_when_applied(end, reply, &body),
+    let reply = request.reply;
+    let finish = move |broker: &Broker, answers: &mut Answers<'_>, reset: &OffsetsReset| {
+        let OffsetsReset { group, topic, offsets } = reset;
+        match broker.reset_offsets(reset.clone()) {
+            Ok(end) => {
+                info!(target: "audit", peer = %by, group, topic, ?offsets, "offsets reset");
+                answers.body_when_applied(end, reply, &table(broker, topic, offsets).encode())
+            }
             Err(error) => refused(&error),
         }
     };
-    let reply = request.reply;
     if on_disk.is_empty() {
-        return finish(broker, answers, reply, offsets);
+        return finish(broker, answers, &OffsetsReset { group, topic, offsets });
     }
-    broker.readers.prepare(request.connection, reply, 0, move |_| {
+    broker.readers.prepare(request.connection, reply, 0, move |broker| {
         for (number, sealed) in on_disk {
             // Only a time leads into what is sealed.
             let ResetTarget::Time(time) = target else { continue };
             let found = sealed.first_at_or_after(time);
-            let offset =
-                found.map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))?;
-            offsets.push((number, offset));
+            offsets.push((number, found.map_err(|error| broker.unreadable(&error))?));
         }
         offsets.sort_unstable();
-        Ok(move |broker: &Broker, answers: &mut Answers<'_>| finish(broker, answers, reply, offsets))
+        let reset = OffsetsReset { group, topic, offsets };
+        Ok(move |broker: &Broker, answers: &mut Answers<'_>| finish(broker, answers, &reset))
     })
 }
 

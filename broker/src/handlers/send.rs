@@ -34,6 +34,9 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         let remark = format!("Sending message to topic[{topic}] is forbidden: the broker alone writes it");
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
+    if let Some(why) = broker.archive.disk_full() {
+        return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, &*why));
+    }
     let catalog = broker.catalog.read();
     let Some((config, queues)) = catalog.topic(topic) else {
         drop(catalog);
