@@ -41,5 +41,6 @@ pub mod rates;
 pub mod readers;
 pub mod registrar;
 pub mod session;
+pub mod snapshots;
 pub mod stamp;
 pub mod system;
