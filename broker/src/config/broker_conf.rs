@@ -167,7 +167,8 @@ mod tests {
         assert_eq!(conf.settings.broker_name.as_deref(), Some("broker-a"));
         assert_eq!(conf.settings.listen.as_deref(), Some("127.0.0.1:20911"));
         let noticed: Vec<_> = conf.notices.iter().map(|notice| &notice.key[..]).collect();
-        assert_eq!(noticed, ["deleteWhen", "fileReservedTime", "flushDiskType"]);
+        assert_eq!(noticed, ["deleteWhen", "flushDiskType"]);
+        assert_eq!(conf.settings.retention_hours, Some(48));
     }
 
     #[test]
