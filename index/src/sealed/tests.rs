@@ -223,7 +223,9 @@ fn files_are_built_anew_oldest_first() {
 fn what_is_trimmed_meanwhile_is_of_no_use() {
     let log = Log::new(3, 10);
     let mut index = log.index();
-    let rebuild = index.rebuild(PhysicalOffset::ZERO).unwrap().begin().unwrap();
+    let mut rebuild = index.rebuild(PhysicalOffset::ZERO).unwrap().begin().unwrap();
+    let (_, _, of_the_next, ..) = log.of_segment(1).next().unwrap();
+    assert!(rebuild.push("sparse", 3, of_the_next, Extras::default()).is_err());
     let (plan, again) =
         (index.trim_plan(log.spans[0].end).unwrap(), index.trim_plan(log.spans[0].end).unwrap());
     index.trim(plan.read().unwrap());
