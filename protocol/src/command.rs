@@ -4,19 +4,32 @@
 //! sends `fields()`, with `body()` or what the request's docs say behind it. Fields that are not known are
 //! ignored on reading.
 //!
-//! | to change…                                       | open         |
-//! |--------------------------------------------------|--------------|
-//! | sending: codes 10, 310, 320, 324, 325             | `send`       |
-//! | pulling: 11, 361                                  | `pull`       |
-//! | offsets: 14, 15, 29, 30, 31, 32                   | `offsets`    |
-//! | heartbeats and subscriptions: 34, 46              | `heartbeat`  |
-//! | groups' members: 35, 38, 40                       | `membership` |
-//! | queue locks: 41, 42                               | `locks`      |
-//! | topics: 17, 215, 351                              | `topics`     |
-//! | subscription groups: 200, 207, 352                | `groups`     |
-//! | what brokers tell nameservers: 103, 104, 322, 904 | `register`   |
-//! | what nameservers tell: 105, 106, 206 and the rest | `route`      |
-//! | key–value configuration: 100, 101, 102, 219       | `kv`         |
+//! | to change…                                       | open            |
+//! |--------------------------------------------------|-----------------|
+//! | sending: codes 10, 310, 320, 324, 325             | `send`          |
+//! | pulling: 11, 361                                  | `pull`          |
+//! | offsets: 14, 15, 29, 30, 31, 32                   | `offsets`       |
+//! | all offsets of a broker: 43, 45                   | `offset_tables` |
+//! | resetting and cloning offsets: 220 to 223, 314    | `reset`         |
+//! | sending back what could not be consumed: 36       | `send_back`     |
+//! | replies between applications: 326                 | `reply`         |
+//! | finding messages: 12, 33, 321                     | `query`         |
+//! | heartbeats and subscriptions: 34, 46              | `heartbeat`     |
+//! | groups' members: 35, 38, 40                       | `membership`    |
+//! | who is connected: 203, 204, 328                   | `connections`   |
+//! | who consumes what: 300, 303, 343, 345             | `subscribers`   |
+//! | figures: 202, 208, 315, 317                       | `stats`         |
+//! | what tools ask of clients: 307, 309               | `diagnosis`     |
+//! | queue locks: 41, 42                               | `locks`         |
+//! | topics: 17, 18, 21, 202, 215, 300, 351            | `topics`        |
+//! | subscription groups: 200, 201, 207, 225, 343, 352 | `groups`        |
+//! | a configuration's text: 25, 26, 318, 319          | `configuration` |
+//! | what brokers tell nameservers: 103, 104, 322, 904 | `register`      |
+//! | what nameservers tell: 105, 106, 206 and the rest | `route`         |
+//! | key–value configuration: 100, 101, 102, 219       | `kv`            |
+//!
+//! Codes 305, 306, 316 and 329 have neither fields nor a body; 305 is answered with a
+//! [`TopicList`](route::TopicList).
 
 use smallvec::SmallVec;
 
@@ -63,16 +76,60 @@ macro_rules! header_fields {
     };
 }
 
+/// Declares a Java enum: its constants in their order.
+macro_rules! constants {
+    ($(#[$docs:meta])* $kind:ident { $($(#[$variant_docs:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum $kind {
+            $($(#[$variant_docs])* $variant,)*
+        }
+
+        impl $kind {
+            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$variant),)*];
+
+            /// The name on the wire.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+
+        impl serde::Serialize for $kind {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $kind {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                $crate::json::lenient::constant(deserializer, Self::NAMES)
+            }
+        }
+    };
+}
+
+pub mod configuration;
+pub mod connections;
+pub mod diagnosis;
 pub mod groups;
 pub mod heartbeat;
 pub mod kv;
 pub mod locks;
 pub mod membership;
+pub mod offset_tables;
 pub mod offsets;
 pub mod pull;
+pub mod query;
 pub mod register;
+pub mod reply;
+pub mod reset;
 pub mod route;
 pub mod send;
+pub mod send_back;
+pub mod stats;
+pub mod subscribers;
 pub mod topics;
 
 /// Fields to send, by their names on the wire.

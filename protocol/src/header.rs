@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use smallvec::SmallVec;
 
 use crate::code::{RequestCode, ResponseCode};
@@ -308,6 +309,19 @@ impl Language {
     pub fn from_number(number: i64) -> Self {
         let known = usize::try_from(number).ok().and_then(|index| LANGUAGES.get(index));
         known.map_or(Self::Other, |(language, _)| *language)
+    }
+}
+
+impl Serialize for Language {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Language {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::<Cow<'_, str>>::deserialize(deserializer)
+            .map(|name| name.map_or(Self::Other, |name| Self::from_name(&name)))
     }
 }
 

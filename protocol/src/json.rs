@@ -33,6 +33,11 @@ pub fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("bodies have text or numbers as keys and no failing parts")
 }
 
+/// Writes a part of a body behind what is there.
+pub fn write<T: Serialize + ?Sized>(value: &T, into: &mut Vec<u8>) {
+    serde_json::to_writer(into, value).expect("bodies have text or numbers as keys and no failing parts");
+}
+
 /// Writes a body with every character beyond ASCII escaped, as route data are.
 pub fn to_ascii_vec<T: Serialize>(value: &T) -> Vec<u8> {
     let mut text = Vec::new();
@@ -41,7 +46,7 @@ pub fn to_ascii_vec<T: Serialize>(value: &T) -> Vec<u8> {
     text
 }
 
-/// Writes a map whose keys are objects, in the form that only RocketMQ's own readers take.
+/// Writes a map whose keys are objects or numbers, in the form that only RocketMQ's own readers take.
 pub fn write_object_keys<'a, K: Serialize + 'a, V: Serialize + 'a>(
     entries: impl IntoIterator<Item = (&'a K, &'a V)>,
     into: &mut Vec<u8>,
@@ -51,9 +56,9 @@ pub fn write_object_keys<'a, K: Serialize + 'a, V: Serialize + 'a>(
         if index > 0 {
             into.push(b',');
         }
-        into.extend_from_slice(&to_vec(key));
+        write(key, into);
         into.push(b':');
-        into.extend_from_slice(&to_vec(value));
+        write(value, into);
     }
     into.push(b'}');
 }

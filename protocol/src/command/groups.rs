@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::register::DataVersion;
 use crate::header::FieldError;
 use crate::json::{self, lenient};
 
@@ -19,7 +20,8 @@ header_fields! {
 }
 
 header_fields! {
-    /// Asks for a group's [`SubscriptionGroupConfig`]: code 352.
+    /// Names a group: code 352 is answered with its [`SubscriptionGroupConfig`], 343 with the topics it consumes,
+    /// a [`TopicList`](super::route::TopicList).
     GroupRequest<'a> {
         /// The group.
         group: &'a str = "group",
@@ -111,6 +113,86 @@ impl SubscriptionGroupConfig {
             return Err(FieldError::Missing { field: "groupName" });
         }
         Ok(config)
+    }
+
+    /// Writes the body.
+    pub fn encode(&self) -> Vec<u8> {
+        json::to_vec(self)
+    }
+}
+
+/// Creates or changes groups: the body of code 225.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupConfigList {
+    /// The groups.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub group_config_list: Vec<SubscriptionGroupConfig>,
+}
+
+impl GroupConfigList {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is none, or does not name a group.
+    pub fn decode(body: &[u8]) -> Result<Self, FieldError> {
+        let list: Self =
+            json::read(body).map_err(|error| FieldError::body("list of group configurations", error))?;
+        if list.group_config_list.iter().any(|config| config.group_name.is_empty()) {
+            return Err(FieldError::Missing { field: "groupName" });
+        }
+        Ok(list)
+    }
+
+    /// Writes the body.
+    pub fn encode(&self) -> Vec<u8> {
+        json::to_vec(self)
+    }
+}
+
+header_fields! {
+    /// All groups, or a page of them in the order of their names: code 201, answered with [`AllGroupsResponse`]
+    /// and a [`GroupConfigTable`]. The dashboard asks without fields.
+    AllGroupsRequest<'a> {
+        /// Index of the first.
+        from: Option<i32> = "groupSeq",
+        /// JSON of the [`DataVersion`] of the pages before; with another one the first page is wanted again.
+        data_version: Option<&'a str> = "dataVersion",
+        /// Most groups wanted.
+        limit: Option<i32> = "maxGroupNum",
+    }
+}
+
+header_fields! {
+    /// What answers code 201 with a page; without it the body has all.
+    AllGroupsResponse {
+        /// How many there are.
+        total: i32 = "totalGroupNum",
+    }
+}
+
+/// A broker's groups. Readers want all three parts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GroupConfigTable {
+    /// Their version.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub data_version: DataVersion,
+    /// What a group must not do with a topic: bits, by group and topic.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub forbidden_table: BTreeMap<String, BTreeMap<String, i32>>,
+    /// Groups by name.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub subscription_group_table: BTreeMap<String, SubscriptionGroupConfig>,
+}
+
+impl GroupConfigTable {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn decode(body: &[u8]) -> Result<Self, FieldError> {
+        json::read(body).map_err(|error| FieldError::body("table of groups", error))
     }
 
     /// Writes the body.

@@ -4,7 +4,7 @@
 //! out. All of it is read. Hashes of tags in them are not: Go's and C++'s are wrong, so they are made from the
 //! expression.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::header::FieldError;
 use crate::json::{self, lenient};
@@ -78,40 +78,6 @@ pub struct ConsumerData {
     /// Whether it belongs to a unit.
     #[serde(deserialize_with = "lenient::boolean")]
     pub unit_mode: bool,
-}
-
-/// Declares a Java enum: its constants in their order.
-macro_rules! constants {
-    ($(#[$docs:meta])* $kind:ident { $($(#[$variant_docs:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$docs])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        pub enum $kind {
-            $($(#[$variant_docs])* $variant,)*
-        }
-
-        impl $kind {
-            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$variant),)*];
-
-            /// The name on the wire.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-
-        impl Serialize for $kind {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $kind {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                lenient::constant(deserializer, Self::NAMES)
-            }
-        }
-    };
 }
 
 constants! {

@@ -44,7 +44,9 @@ header_fields! {
 }
 
 header_fields! {
-    /// Names a topic: code 215 deletes it, 351 is answered with its [`TopicConfig`].
+    /// Names a topic: code 215 deletes it, 351 is answered with its [`TopicConfig`], 202 with its
+    /// [`TopicStatsTable`](super::stats::TopicStatsTable), 300 with the groups that consume it, a
+    /// [`GroupList`](super::subscribers::GroupList).
     TopicRequest<'a> {
         /// The topic.
         topic: &'a str = "topic",
@@ -109,5 +111,56 @@ impl TopicConfig {
     /// Writes the body.
     pub fn encode(&self) -> Vec<u8> {
         json::to_vec(self)
+    }
+}
+
+/// Creates or changes topics: the body of code 18. Names of attributes bear a sign, as in code 17.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct TopicConfigList {
+    /// The topics.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub topic_config_list: Vec<TopicConfig>,
+}
+
+impl TopicConfigList {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// When it is none, or does not name a topic.
+    pub fn decode(body: &[u8]) -> Result<Self, FieldError> {
+        let list: Self =
+            json::read(body).map_err(|error| FieldError::body("list of topic configurations", error))?;
+        if list.topic_config_list.iter().any(|config| config.topic_name.is_empty()) {
+            return Err(FieldError::Missing { field: "topicName" });
+        }
+        Ok(list)
+    }
+
+    /// Writes the body.
+    pub fn encode(&self) -> Vec<u8> {
+        json::to_vec(self)
+    }
+}
+
+header_fields! {
+    /// All topics, or a page of them in the order of their names: code 21, answered with [`AllTopicsResponse`]
+    /// and a [`TopicConfigTable`](super::register::TopicConfigTable). Brokers before 5.3.1 ask without fields.
+    AllTopicsRequest<'a> {
+        /// Index of the first.
+        from: Option<i32> = "topicSeq",
+        /// JSON of the [`DataVersion`](super::register::DataVersion) of the pages before; with another one the
+        /// first page is wanted again.
+        data_version: Option<&'a str> = "dataVersion",
+        /// Most topics wanted.
+        limit: Option<i32> = "maxTopicNum",
+    }
+}
+
+header_fields! {
+    /// What answers code 21 with a page; without it the body has all.
+    AllTopicsResponse {
+        /// How many there are.
+        total: i32 = "totalTopicNum",
     }
 }

@@ -1,11 +1,12 @@
 //! Readers for values that clients write in another type than Java does. Null is the default everywhere, as
 //! Java leaves a field alone then.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, Error, MapAccess, Unexpected, Visitor};
 
 /// A number, or text that holds one.
 pub(crate) fn integer<'de, D, N>(deserializer: D) -> Result<N, D::Error>
@@ -89,6 +90,39 @@ where
     T: Default + Deserialize<'de>,
 {
     Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A map whose keys are objects, which [`standard`](super::standard()) has made strings that hold them.
+pub(crate) fn object_keys<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+where
+    D: Deserializer<'de>,
+    K: DeserializeOwned + Ord,
+    V: Deserialize<'de>,
+{
+    struct ObjectKeys<K, V>(PhantomData<(K, V)>);
+
+    impl<'de, K: DeserializeOwned + Ord, V: Deserialize<'de>> Visitor<'de> for ObjectKeys<K, V> {
+        type Value = BTreeMap<K, V>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map whose keys are objects")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut found = BTreeMap::new();
+            while let Some(key) = map.next_key::<String>()? {
+                let key = super::read(key.as_bytes()).map_err(A::Error::custom)?;
+                found.insert(key, map.next_value()?);
+            }
+            Ok(found)
+        }
+
+        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            Ok(BTreeMap::new())
+        }
+    }
+
+    deserializer.deserialize_any(ObjectKeys(PhantomData))
 }
 
 /// A constant of a Java enum: its name in any letter case, its ordinal, or the ordinal as text. What is unknown
