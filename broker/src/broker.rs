@@ -1,5 +1,6 @@
 //! The broker's shared state, and how it comes to be.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use skylark_storage::{
 };
 use tracing::info;
 
-use crate::config::{Config, Identity, Policy};
+use crate::config::{Config, Identity, Policy, shown};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
@@ -30,9 +31,9 @@ use crate::folds::{Groups, Offsets, OffsetsOverlay, Topics};
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
-use crate::rates::Rates;
 use crate::readers::Readers;
 use crate::stamp::Tentative;
+use crate::statistics::Statistics;
 use crate::system::{self, SystemTopics};
 
 /// Consumer offsets that changed are appended together this often.
@@ -49,6 +50,8 @@ pub struct Broker {
     pub identity: Identity,
     /// What it does unasked.
     pub policy: Policy,
+    /// What it was configured to, in RocketMQ's words: for the tools.
+    pub shown_config: BTreeMap<&'static str, String>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Topics and groups: written by the dispatcher.
@@ -74,7 +77,7 @@ pub struct Broker {
     /// Work that may wait for the disk.
     pub readers: Readers,
     /// What is counted.
-    pub rates: Rates,
+    pub statistics: Statistics,
     /// The system's own topics.
     pub system_topics: SystemTopics,
     /// Properties that every single message gets.
@@ -101,6 +104,24 @@ impl ConsumerOffsets {
     /// Where a group goes on in a queue, by its latest commit.
     pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
         self.overlay.get(&self.folded, group, topic, queue)
+    }
+
+    /// The topics of which a group has committed something.
+    pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
+        let topics = self.folded.topics_of(group).chain(self.overlay.topics_of(group));
+        topics.map(str::to_owned).collect()
+    }
+
+    /// The groups that have committed something of a topic.
+    pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
+        let groups = self.folded.groups_of(topic).chain(self.overlay.groups_of(topic));
+        groups.map(str::to_owned).collect()
+    }
+
+    /// Everything committed: group, topic, queue and offset, each at its latest.
+    pub fn all(&self) -> BTreeMap<(&str, &str, u32), u64> {
+        let commits = self.folded.iter().chain(self.overlay.iter());
+        commits.map(|(group, topic, queue, offset)| ((group, topic, queue), offset)).collect()
     }
 
     /// A group goes on at `offset`.
@@ -204,11 +225,13 @@ impl Broker {
         let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
+        let system_topics = SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues);
         let broker = Arc::new(Self {
-            system_topics: SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues),
+            statistics: Statistics::new(clock.monotonic(), clock.wall_ms(), system_topics.clone()),
+            system_topics,
             added_properties: added_properties(&identity).into(),
             unique_keys: UniqueKeys::new(store_ip, identity.store_host.port().into(), instance),
-            rates: Rates::new(clock.wall_ms()),
+            shown_config: shown::config(config),
             identity,
             policy,
             clock,
@@ -350,7 +373,7 @@ impl Broker {
         self.parking.expire(now);
         self.membership.expire(now);
         self.locks.sweep(now);
-        self.rates.sample(self.clock.wall_ms());
+        self.statistics.sample(now, self.clock.wall_ms());
     }
 
     /// What has to happen every [`COMMIT_INTERVAL`]: makes the offsets that consumers have committed durable.

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use crate::names;
 
 pub mod broker_conf;
+pub mod shown;
 
 /// What an operator may write. Each field's first line is its entry in `--help`.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]

@@ -10,9 +10,11 @@ use tracing::error;
 
 use crate::broker::Broker;
 use crate::folds::fold::{Event, Fold, FoldError};
+use crate::folds::groups::GroupDeleted;
 use crate::folds::heads::{Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::payload::PayloadError;
+use crate::folds::topics::TopicDeleted;
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
@@ -226,6 +228,11 @@ impl Dispatcher {
         catalog.groups.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
         self.heads.apply(&event)?;
+        match &event.change {
+            Change::TopicDeleted(TopicDeleted { topic }) => broker.statistics.forget_topic(topic),
+            Change::GroupDeleted(GroupDeleted { group, .. }) => broker.statistics.forget_group(group),
+            _ => {}
+        }
         if let Some(topic) = topic {
             let mut index = broker.index.write();
             catalog.resolve(&topic, &mut index);

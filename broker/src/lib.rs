@@ -17,7 +17,7 @@
 //! | what the nameservers are told                     | `registrar`                   |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
-//! | what is counted for the tools                     | `rates`                       |
+//! | what is counted for the tools                     | `statistics`                  |
 //! | the command line                                  | `cli`                         |
 //!
 //! Handlers are free of sockets, threads and clocks: a simulation drives a whole broker in one thread. Start reading
@@ -37,9 +37,9 @@ pub mod locks;
 pub mod membership;
 pub mod names;
 pub mod parking;
-pub mod rates;
 pub mod readers;
 pub mod registrar;
 pub mod session;
 pub mod stamp;
+pub mod statistics;
 pub mod system;

@@ -34,7 +34,7 @@ const IDLE_MAX: Duration = Duration::from_secs(25 * 3600);
 /// Pairs of topic and group beyond this are not counted one by one.
 const READS_MAX: usize = 100_000;
 
-/// The broker's counters. Locks in here are innermost: nothing else is locked under them.
+/// The broker's counters. Locks in here are innermost: nothing outside is locked under them.
 ///
 /// Memory: about a kibibyte for each topic with messages in the last day, twice that for each group of readers of
 /// it, at most [`READS_MAX`] of those. Topics are counted only if they exist, so there are no more than that.
@@ -64,12 +64,12 @@ impl Statistics {
     pub fn new(now: Duration, wall_ms: u64, system_topics: SystemTopics) -> Self {
         let statistics = Self {
             started_ms: wall_ms,
-            puts: Counter::default(),
-            user_puts: Counter::default(),
-            gets: Counter::default(),
-            user_gets: Counter::default(),
-            found: Counter::default(),
-            missed: Counter::default(),
+            puts: Counter::new(now),
+            user_puts: Counter::new(now),
+            gets: Counter::new(now),
+            user_gets: Counter::new(now),
+            found: Counter::new(now),
+            missed: Counter::new(now),
             topics: RwLock::default(),
             reads: AtomicUsize::new(0),
             system_topics,
@@ -82,11 +82,12 @@ impl Statistics {
     /// Messages were stored in a topic: so many by one request, of so many bytes together.
     pub fn put(&self, topic: &str, messages: u64, bytes: u64) {
         self.puts.add(messages, bytes);
-        let meter = self.topic_or_new(topic);
-        if !meter.is_system {
-            self.user_puts.add(messages, bytes);
-        }
-        meter.put(messages, bytes);
+        self.with_topic(topic, |meter| {
+            if !meter.is_system {
+                self.user_puts.add(messages, bytes);
+            }
+            meter.put(messages, bytes);
+        });
     }
 
     /// A consumer sent a message of this topic back.
@@ -98,14 +99,16 @@ impl Statistics {
 
     /// Where to count what a group reads of a topic; none beyond the bound of pairs.
     pub fn reads(&self, topic: &str, group: &str) -> Option<Arc<Reads>> {
-        let meter = self.topic_or_new(topic);
-        meter.reads(group).or_else(|| {
-            // Relaxed: a bound that is kept roughly is good enough.
-            if self.reads.load(Ordering::Relaxed) >= READS_MAX {
-                return None;
-            }
-            self.reads.fetch_add(1, Ordering::Relaxed);
-            Some(meter.reads_or_new(group))
+        self.with_topic(topic, |meter| {
+            meter.reads(group).or_else(|| {
+                // Relaxed: a bound that is kept roughly is good enough.
+                if self.reads.load(Ordering::Relaxed) >= READS_MAX {
+                    return None;
+                }
+                let (reads, is_new) = meter.reads_or_new(group, self.latest_sample());
+                self.reads.fetch_add(usize::from(is_new), Ordering::Relaxed);
+                Some(reads)
+            })
         })
     }
 
@@ -176,14 +179,20 @@ impl Statistics {
         }
     }
 
-    fn topic_or_new(&self, topic: &str) -> Arc<TopicMeter> {
-        if let Some(meter) = self.topic(topic) {
-            return meter;
+    fn with_topic<R>(&self, topic: &str, f: impl FnOnce(&TopicMeter) -> R) -> R {
+        if let Some(meter) = self.topics.read().get(topic) {
+            return f(meter);
         }
         let is_system = self.system_topics.contains(topic);
-        let since = self.sampled.lock().unwrap_or_default();
+        let since = self.latest_sample();
         let mut topics = self.topics.write();
-        Arc::clone(topics.entry_ref(topic).or_insert_with(|| Arc::new(TopicMeter::new(is_system, since))))
+        let meter = topics.entry(topic.into()).or_insert_with(|| Arc::new(TopicMeter::new(is_system, since)));
+        f(meter)
+    }
+
+    /// The beginning of what is counted from now on: near enough for a rate, and no look at a clock.
+    fn latest_sample(&self) -> Duration {
+        self.sampled.lock().unwrap_or_default()
     }
 }
 

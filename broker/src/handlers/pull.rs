@@ -1,5 +1,6 @@
 //! Pulls: 11 and 361, with long polling.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use crate::folds::topics::Perm;
 use crate::handlers::caught_up;
 use crate::names;
 use crate::readers;
+use crate::statistics::Reads;
 
 /// Messages in an answer, at most.
 const MESSAGES_MAX: usize = 1024;
@@ -43,6 +45,10 @@ pub struct Pull {
     pub messages_max: usize,
     /// Which ones.
     pub filter: TagFilter,
+    /// Number of the queue within its topic.
+    pub queue_number: u32,
+    /// Where it is counted.
+    pub reads: Option<Arc<Reads>>,
 }
 
 /// What a pull is answered with, besides messages.
@@ -71,12 +77,15 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
         broker.offsets.lock().commit(pull.consumer_group, pull.topic, number, offset);
     }
+    let queue_number = number.unwrap_or_default();
     let wanted = Pull {
         reply: request.reply,
         queue,
         offset: pull.queue_offset,
         messages_max: usize::try_from(pull.max_messages).unwrap_or(0).clamp(1, MESSAGES_MAX),
         filter,
+        queue_number,
+        reads: broker.statistics.reads(pull.topic, pull.consumer_group),
     };
     let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
     let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
@@ -120,6 +129,8 @@ struct Evaluated {
     found: Found,
     /// Where each message lies, and its length with the record's header.
     messages: Vec<(PhysicalOffset, u32)>,
+    /// Where it is counted.
+    reads: Option<Arc<Reads>>,
 }
 
 /// How the offset asked for lies to what there is.
@@ -154,10 +165,20 @@ impl Status {
 }
 
 fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
+    let evaluated = look(broker, pull);
+    if let Some(reads) = &pull.reads {
+        reads.pulled(pull.queue_number, evaluated.found.next);
+    }
+    evaluated
+}
+
+fn look(broker: &Broker, pull: &Pull) -> Evaluated {
     let index = broker.index.read();
     let range = index.range(pull.queue);
     let found = |next| Found { reply: pull.reply, next, min: range.start, max: range.end };
-    let without = |status, next| Evaluated { status, found: found(next), messages: Vec::new() };
+    let reads = || pull.reads.clone();
+    let without =
+        |status, next| Evaluated { status, found: found(next), messages: Vec::new(), reads: reads() };
     if range.end == 0 && pull.offset != 0 {
         return without(Status::Empty, 0);
     }
@@ -187,14 +208,15 @@ fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
         }
     }
     let status = if messages.is_empty() { Status::NoneMatched } else { Status::Found };
-    Evaluated { status, found: found(next), messages }
+    Evaluated { status, found: found(next), messages, reads: reads() }
 }
 
 fn write(broker: &Broker, evaluated: Evaluated, connection: &Connection, out: &mut Outbox) {
-    let Evaluated { status, found, messages } = evaluated;
+    let Evaluated { status, found, messages, reads } = evaluated;
     if status == Status::Found {
-        return fetch(broker, found, messages, connection, out);
+        return fetch(broker, found, messages, reads, connection, out);
     }
+    broker.statistics.got_nothing();
     found.respond(status, &[], out);
 }
 
@@ -203,21 +225,24 @@ fn fetch(
     broker: &Broker,
     found: Found,
     messages: Vec<(PhysicalOffset, u32)>,
+    reads: Option<Arc<Reads>>,
     connection: &Connection,
     out: &mut Outbox,
 ) {
-    let bytes = messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
-    broker.rates.gets.add(messages.len() as u64, bytes);
+    let (count, bytes) = (messages.len() as u64, messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum());
     let hot: Option<Vec<Bytes>> = messages
         .iter()
         .map(|(at, bytes)| Some(broker.log.read_hot(*at, *bytes)?.slice(RECORD_HEADER_BYTES..)))
         .collect();
     if let Some(hot) = hot {
+        broker.statistics.got(reads.as_deref(), count, bytes, Duration::ZERO);
         return found.write(hot, out);
     }
-    let reply = found.reply;
+    let (reply, began) = (found.reply, broker.clock.monotonic());
     let submitted = broker.readers.submit(connection, reply, bytes, move |broker, out| {
         found.write(readers::fetch(broker, &messages)?, out);
+        let waited = broker.clock.monotonic().saturating_sub(began);
+        broker.statistics.got(reads.as_deref(), count, bytes, waited);
         Ok(())
     });
     if let Err(refusal) = submitted {
@@ -304,7 +329,7 @@ fn filter(broker: &Broker, may_broadcast: bool, pull: &PullRequest<'_>) -> Resul
         let remark = format!("the consumer group[{}] can not consume by broadcast way", pull.consumer_group);
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
-    if subscription.version < pull.subscription_version {
+    if subscription.stated.version < pull.subscription_version {
         let remark = "the consumer's subscription not latest, send a heartbeat first";
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_LATEST, remark));
     }

@@ -12,30 +12,31 @@ use crate::context::{Answers, Handled, Request};
 pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let now_ms = broker.clock.wall_ms();
     let frontiers = broker.log.frontiers();
-    let (puts, gets) = (&broker.rates.puts, &broker.rates.gets);
+    let counted = &broker.statistics;
     let mut table = BTreeMap::new();
     let mut put = |key: &str, value: String| table.insert(key.to_owned(), value);
     put("brokerVersionDesc", "V5_3_3".to_owned());
     put("brokerVersion", skylark_protocol::header::VERSION.to_string());
     put("brokerActive", "true".to_owned());
-    put("bootTimestamp", broker.rates.started_ms.to_string());
-    put("runtime", spelled(now_ms.saturating_sub(broker.rates.started_ms)));
+    put("bootTimestamp", counted.started_ms.to_string());
+    put("runtime", spelled(now_ms.saturating_sub(counted.started_ms)));
+    let (found, missed) = (counted.found.rates(), counted.missed.rates());
     for (key, rates) in [
-        ("putTps", puts.rates()),
-        ("getTotalTps", gets.rates()),
-        ("getFoundTps", gets.rates()),
-        ("getMissTps", [0.0; 3]),
-        ("getTransferredTps", gets.rates()),
+        ("putTps", counted.puts.rates()),
+        ("getTotalTps", [0, 1, 2].map(|window| found[window] + missed[window])),
+        ("getFoundTps", found),
+        ("getMissTps", missed),
+        ("getTransferredTps", counted.gets.rates()),
     ] {
         put(key, rates.map(|rate| format!("{rate:.1}")).join(" "));
     }
     for (key, count) in [
-        ("msgPutTotalYesterdayMorning", puts.at_yesterday_morning()),
-        ("msgPutTotalTodayMorning", puts.at_this_morning()),
-        ("msgPutTotalTodayNow", puts.total()),
-        ("msgGetTotalYesterdayMorning", gets.at_yesterday_morning()),
-        ("msgGetTotalTodayMorning", gets.at_this_morning()),
-        ("msgGetTotalTodayNow", gets.total()),
+        ("msgPutTotalYesterdayMorning", counted.user_puts.at_yesterday_morning()),
+        ("msgPutTotalTodayMorning", counted.user_puts.at_this_morning()),
+        ("msgPutTotalTodayNow", counted.user_puts.total()),
+        ("msgGetTotalYesterdayMorning", counted.user_gets.at_yesterday_morning()),
+        ("msgGetTotalTodayMorning", counted.user_gets.at_this_morning()),
+        ("msgGetTotalTodayNow", counted.user_gets.total()),
         ("commitLogMinOffset", frontiers.trimmed.get()),
         ("commitLogMaxOffset", frontiers.visible_end.get()),
         ("remainHowManyDataToFlush", frontiers.appended_end.since(frontiers.durable_end)),
@@ -57,7 +58,7 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     for key in ["timerEnqueueTps", "timerDequeueTps"] {
         put(key, "0.0".to_owned());
     }
-    let (messages, bytes) = (puts.total(), puts.bytes());
+    let (messages, bytes) = (counted.puts.total(), counted.puts.bytes());
     #[expect(clippy::cast_precision_loss, reason = "a mean for display")]
     let mean = if messages == 0 { 0.0 } else { bytes as f64 / messages as f64 };
     put("putMessageAverageSize", format!("{mean:.1}"));

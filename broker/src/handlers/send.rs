@@ -99,7 +99,7 @@ fn single(
             Ok(appended) => appended,
             Err(error) => return refused(&error),
         };
-    broker.rates.puts.add(1, parts.len() as u64);
+    broker.statistics.put(message.topic, 1, parts.len() as u64);
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
     let text = id.text();
     answers.when_durable(appended.end, request.reply, |out| {
@@ -144,7 +144,8 @@ fn batch(
         Ok(appended) => appended,
         Err(error) => return refused(&error),
     };
-    broker.rates.puts.add(stamps.len() as u64, parts.iter().map(|parts| parts.len() as u64).sum());
+    let bytes = parts.iter().map(|parts| parts.len() as u64).sum();
+    broker.statistics.put(outer.topic, stamps.len() as u64, bytes);
     let mut ids = String::with_capacity(33 * stamps.len());
     for stamped in &stamps {
         let id = OffsetMessageId { store_host: outer.store_host, physical_offset: stamped.physical_offset };

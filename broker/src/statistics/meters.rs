@@ -31,6 +31,11 @@ impl<const N: usize> Meter<N> {
         }
     }
 
+    /// One of the totals.
+    pub fn total(&self, total: usize) -> u64 {
+        self.totals[total].load(Ordering::Relaxed)
+    }
+
     fn totals(&self) -> [u64; N] {
         self.totals.each_ref().map(|total| total.load(Ordering::Relaxed))
     }
@@ -45,8 +50,8 @@ impl<const N: usize> Meter<N> {
     }
 
     fn is_idle(&self, now: Duration, idle_max: Duration) -> bool {
-        let series = self.series.lock();
-        series.changed() + idle_max <= now && series.is_latest(self.totals())
+        let unchanged = self.series.lock().unchanged_since(self.totals());
+        unchanged.is_some_and(|since| since + idle_max <= now)
     }
 }
 
@@ -58,7 +63,6 @@ pub struct TopicMeter {
     /// See the constants.
     pub puts: Meter<3>,
     groups: RwLock<HashMap<Box<str>, Arc<Reads>, RandomState>>,
-    since: Duration,
 }
 
 impl TopicMeter {
@@ -70,7 +74,7 @@ impl TopicMeter {
     pub const BYTES: usize = 2;
 
     pub(super) fn new(is_system: bool, now: Duration) -> Self {
-        Self { is_system, puts: Meter::new(now), groups: RwLock::default(), since: now }
+        Self { is_system, puts: Meter::new(now), groups: RwLock::default() }
     }
 
     pub(super) fn put(&self, messages: u64, bytes: u64) {
@@ -81,9 +85,13 @@ impl TopicMeter {
         self.groups.read().get(group).cloned()
     }
 
-    pub(super) fn reads_or_new(&self, group: &str) -> Arc<Reads> {
-        let new = || Arc::new(Reads::new(self.is_system, self.since));
-        Arc::clone(self.groups.write().entry_ref(group).or_insert_with(new))
+    /// The group's counters, and whether they were made for this call.
+    pub(super) fn reads_or_new(&self, group: &str, now: Duration) -> (Arc<Reads>, bool) {
+        let mut groups = self.groups.write();
+        let before = groups.len();
+        let new = || Arc::new(Reads::new(self.is_system, now));
+        let reads = Arc::clone(groups.entry(group.into()).or_insert_with(new));
+        (reads, groups.len() > before)
     }
 
     pub(super) fn reads_count(&self) -> usize {
@@ -124,7 +132,7 @@ pub struct Reads {
     pub is_system: bool,
     /// See the constants.
     pub meter: Meter<5>,
-    /// The offset that the latest pull of each queue asked for, by queue.
+    /// Where the latest pull of each queue got to, by queue.
     pulled: Mutex<Vec<u64>>,
 }
 
@@ -144,7 +152,7 @@ impl Reads {
         Self { is_system, meter: Meter::new(now), pulled: Mutex::default() }
     }
 
-    /// A pull asks for what lies in this queue from `offset` on. The queue has to be one of the topic's: memory is
+    /// A pull of this queue got as far as `offset`. The queue has to be one of the topic's: memory is
     /// taken for all below it.
     pub fn pulled(&self, queue: u32, offset: u64) {
         let mut pulled = self.pulled.lock();
@@ -155,7 +163,7 @@ impl Reads {
         pulled[at] = offset;
     }
 
-    /// The offset that the latest pull of this queue asked for; 0 if there was none.
+    /// Where the latest pull of this queue got to; 0 if there was none.
     pub fn pull_offset(&self, queue: u32) -> u64 {
         self.pulled.lock().get(queue as usize).copied().unwrap_or(0)
     }

@@ -51,6 +51,12 @@ impl<const N: usize> Over<N> {
     pub fn rate(&self, total: usize) -> f64 {
         self.growth[total] as f64 / self.elapsed.as_secs_f64()
     }
+
+    /// Growth of one total for each growth of another by one; 0 if that has not grown.
+    #[expect(clippy::cast_precision_loss, reason = "a mean for display")]
+    pub fn mean(&self, total: usize, calls: usize) -> f64 {
+        if self.growth[calls] == 0 { 0.0 } else { self.growth[total] as f64 / self.growth[calls] as f64 }
+    }
 }
 
 /// Samples of totals that only grow.
@@ -97,9 +103,9 @@ impl<const N: usize> Series<N> {
         Over { elapsed: now.saturating_sub(since).max(Duration::from_secs(1)), growth }
     }
 
-    /// When a sample last differed from the one before it.
-    pub fn changed(&self) -> Duration {
-        self.changed
+    /// Since when the totals have been what they are; `None` if they have changed since the latest sample.
+    pub fn unchanged_since(&self, totals: [u64; N]) -> Option<Duration> {
+        (totals == self.latest).then_some(self.changed)
     }
 }
 
@@ -121,7 +127,8 @@ mod tests {
         let growth = |window| series.over(window, now, [total]).growth[0];
         assert_eq!(Window::ALL.map(growth), [60, 3600, 3 * 3600]);
         let quiet = now + Duration::from_secs(3600);
-        assert_eq!(series.changed(), now);
+        assert_eq!(series.unchanged_since([total]), Some(now));
+        assert_eq!(series.unchanged_since([total + 1]), None);
         let over = series.over(Window::Minute, quiet, [total]);
         assert!(over.rate(0) < 0.1, "nothing came since: {over:?}");
     }
