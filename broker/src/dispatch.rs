@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, PushError, QueueId};
+use skylark_index::{Entry, Extras, PushError, QueueId};
 use skylark_protocol::message::{MessageError, StoredMessage};
 use skylark_storage::record::RECORD_HEADER_BYTES;
 use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
@@ -207,7 +207,7 @@ impl Dispatcher {
         }
         for (queue, entry) in self.messages.drain(..) {
             let at = entry.physical_offset;
-            index.push(queue, entry).map_err(|cause| ApplyError::Order { at, cause })?;
+            index.push(queue, entry, Extras::default()).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
         Ok(())
