@@ -1,6 +1,7 @@
 //! The broker's shared state, and how it comes to be.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use skylark_protocol::code::ResponseCode;
 use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
-use skylark_storage::device::Files;
+use skylark_storage::device::{Files, Space};
 use skylark_storage::{
     AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options,
     OwnFrontier, PhysicalOffset, ReadError, RecoveryReport, Writer,
@@ -359,12 +360,12 @@ impl Broker {
             .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
     }
 
-    /// How much of the disk under the log is used, from 0 to 1.
-    pub fn disk_used_ratio(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
-        self.files
-            .space()
-            .map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
+    /// How much room the disk under the log has.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn disk_space(&self) -> io::Result<Space> {
+        self.files.space()
     }
 
     /// What has to happen every [`TICK`]: wakes pulls whose time is over, drops silent members and expired locks.

@@ -49,6 +49,8 @@ pub struct Statistics {
     pub gets: Counter,
     /// Of these, the ones from topics of users.
     pub user_gets: Counter,
+    /// Sends that the log did not take, though they were in order.
+    pub failed_puts: Counter,
     /// Pulls that gave messages.
     pub found: Counter,
     /// Pulls that gave none.
@@ -68,6 +70,7 @@ impl Statistics {
             user_puts: Counter::new(now),
             gets: Counter::new(now),
             user_gets: Counter::new(now),
+            failed_puts: Counter::new(now),
             found: Counter::new(now),
             missed: Counter::new(now),
             topics: RwLock::default(),
@@ -161,9 +164,7 @@ impl Statistics {
             }
             *sampled = Some(now);
         }
-        for counter in
-            [&self.puts, &self.user_puts, &self.gets, &self.user_gets, &self.found, &self.missed]
-        {
+        for counter in [&self.puts, &self.user_puts, &self.gets, &self.user_gets, &self.found, &self.missed] {
             counter.sample(now, wall_ms);
         }
         // Senders look their topic up meanwhile: only what has to go is taken out under the exclusive lock.

@@ -108,7 +108,9 @@ pub fn time_spans(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answ
         let consumed = offsets.get(asked.group, topic, number);
         let next = consumed.unwrap_or(0).max(range.start);
         let newest = range.end.checked_sub(1);
-        for offset in [Some(range.start), newest, consumed.and_then(|offset| offset.checked_sub(1)), Some(next)] {
+        for offset in
+            [Some(range.start), newest, consumed.and_then(|offset| offset.checked_sub(1)), Some(next)]
+        {
             times.ask(&index, *queue, offset);
         }
         rows.push(message_queue(&broker.identity.broker, topic, i32::try_from(number).unwrap_or(i32::MAX)));

@@ -44,9 +44,7 @@ fn put_all(
     let changed = broker.change(|catalog| {
         wanted.retain(|group, config| catalog.groups.get(group) != Some(config));
         let records = wanted.into_iter();
-        records
-            .map(|(group, config)| ControlRecord::of(&GroupPut { group: group.clone(), config }))
-            .collect()
+        records.map(|(group, config)| ControlRecord::of(&GroupPut { group: group.clone(), config })).collect()
     });
     let reply = request.reply;
     match changed {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skylark_protocol::command::kv::KvTable;
+use skylark_storage::device::Space;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Request};
@@ -39,7 +40,6 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         ("msgGetTotalTodayNow", counted.user_gets.total()),
         ("commitLogMinOffset", frontiers.trimmed.get()),
         ("commitLogMaxOffset", frontiers.visible_end.get()),
-        ("remainHowManyDataToFlush", frontiers.appended_end.since(frontiers.durable_end)),
         ("dispatchBehindBytes", frontiers.visible_end.get().saturating_sub(broker.applied.get().get())),
         ("earliestMessageTimeStamp", broker.index.read().earliest().unwrap_or(now_ms)),
     ] {
@@ -64,10 +64,35 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     put("putMessageAverageSize", format!("{mean:.1}"));
     put("putMessageSizeTotal", bytes.to_string());
     put("putMessageTimesTotal", messages.to_string());
-    let ratio = format!("{:.2}", broker.disk_used_ratio());
-    put("commitLogDiskRatio", ratio.clone());
-    put("consumeQueueDiskRatio", ratio);
+    put("putMessageFailedTimes", counted.failed_puts.total().to_string());
+    put("remainHowManyDataToFlush", readable(frontiers.appended_end.since(frontiers.durable_end)));
+    // What RocketMQ says when it has no such buffers.
+    put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
+    // No time before which sends are refused is ever set.
+    put("startAcceptSendRequestTimeStamp", "0".to_owned());
+    put("totalMemKBytes", (broker.policy.memory_bytes >> 10).to_string());
+    if let Ok(Space { total_bytes, available_bytes }) = broker.disk_space() {
+        let (total, free) = (readable(total_bytes), readable(available_bytes));
+        put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
+        let ratio = (1.0 - available_bytes as f64 / total_bytes.max(1) as f64).to_string();
+        put(&format!("commitLogDiskRatio_{}", broker.shown_config["storePathCommitLog"]), ratio.clone());
+        put("commitLogDiskRatio", ratio.clone());
+        put("consumeQueueDiskRatio", ratio);
+    }
     answers.body(request.reply, KvTable { table }.encode())
+}
+
+/// A number of bytes the way RocketMQ spells it.
+fn readable(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let exponent = bytes.ilog2() / 10;
+    #[expect(clippy::cast_precision_loss, reason = "a size for display")]
+    let size = bytes as f64 / (1_u64 << (10 * exponent)) as f64;
+    format!("{size:.1} {}", UNITS[exponent as usize - 1])
 }
 
 /// A duration the way RocketMQ spells it.
@@ -86,4 +111,16 @@ fn spelled(ms: u64) -> String {
     }
     text.push_str(" ]");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_spelled_as_rocketmq_does() {
+        let sizes = [0, 1023, 1024, 1536 << 10, 5 << 30, u64::MAX];
+        assert_eq!(sizes.map(readable), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 GiB", "16.0 EiB"]);
+        assert_eq!(spelled(90_061_999), "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");
+    }
 }

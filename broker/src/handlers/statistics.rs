@@ -26,9 +26,7 @@ pub fn view(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
 
 fn figure(broker: &Broker, name: &str, key: &str) -> Option<BrokerStatsData> {
     let (counted, now) = (&broker.statistics, broker.clock.monotonic());
-    let of_topic = |total| {
-        figure_of(&counted.topic(key)?.puts, now, total, TopicMeter::CALLS)
-    };
+    let of_topic = |total| figure_of(&counted.topic(key)?.puts, now, total, TopicMeter::CALLS);
     let of_group = |total, calls| {
         let (topic, group) = key.split_once('@')?;
         figure_of(&counted.known_reads(topic, group)?.meter, now, total, calls)
@@ -54,7 +52,12 @@ fn figure(broker: &Broker, name: &str, key: &str) -> Option<BrokerStatsData> {
 }
 
 /// A figure, if there was ever anything to count for it.
-fn figure_of<const N: usize>(meter: &Meter<N>, now: Duration, total: usize, calls: usize) -> Option<BrokerStatsData> {
+fn figure_of<const N: usize>(
+    meter: &Meter<N>,
+    now: Duration,
+    total: usize,
+    calls: usize,
+) -> Option<BrokerStatsData> {
     let counted = meter.total(calls) > 0;
     counted.then(|| data(|window| item(&meter.over(window, now), total, calls)))
 }

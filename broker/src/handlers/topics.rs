@@ -51,7 +51,8 @@ fn put_all(
     answers: &mut Answers<'_>,
     asked: &[UpdateTopic<'_>],
 ) -> Handled {
-    let wanted: Vec<TopicConfig> = asked.iter().map(|asked| wanted(broker, asked)).collect::<Result<_, _>>()?;
+    let wanted: Vec<TopicConfig> =
+        asked.iter().map(|asked| wanted(broker, asked)).collect::<Result<_, _>>()?;
     let mut refusal = None;
     let changed = broker.change(|catalog| match changes(catalog, asked, wanted) {
         Ok(records) => records,
