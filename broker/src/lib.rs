@@ -40,6 +40,7 @@ pub mod parking;
 pub mod readers;
 pub mod registrar;
 pub mod session;
+pub mod snapshots;
 pub mod stamp;
 pub mod statistics;
 pub mod system;
