@@ -374,6 +374,8 @@ impl Broker {
         self.parking.expire(now);
         self.membership.expire(now);
         self.locks.sweep(now);
+        let (visible, applied) = (self.log.visible().get().get(), self.applied.get().get());
+        self.statistics.behind(visible.saturating_sub(applied));
         self.statistics.sample(now, self.clock.wall_ms());
     }
 

@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
 use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
@@ -78,6 +79,7 @@ pub struct ClientSession {
     connection: Connection,
     mail: VecDeque<Mail>,
     durable: Held,
+    sent: VecDeque<(PhysicalOffset, Duration)>,
     applied: Held,
     registered: Held,
     deferred: VecDeque<Deferred>,
@@ -107,6 +109,7 @@ impl ClientSession {
             },
             mail: VecDeque::new(),
             durable: Held::default(),
+            sent: VecDeque::new(),
             applied: Held::default(),
             registered: Held::default(),
             deferred: VecDeque::new(),
@@ -133,6 +136,7 @@ impl ClientSession {
         let mut answers = Answers {
             out,
             durable: &mut self.durable,
+            sent: &mut self.sent,
             applied: &mut self.applied,
             registered: &mut self.registered,
         };
@@ -187,6 +191,18 @@ impl ClientSession {
         };
         self.next_opaque = self.next_opaque.wrapping_add(1);
         request.write(0, out.buffer());
+    }
+
+    /// Counts how long messages took that have become durable.
+    fn measure(&mut self) {
+        let reached = self.broker.log.durable().get();
+        if self.sent.front().is_none_or(|(end, _)| *end > reached) {
+            return;
+        }
+        let now = self.broker.clock.monotonic();
+        while let Some((_, taken)) = self.sent.pop_front_if(|(end, _)| *end <= reached) {
+            self.broker.statistics.put_latencies.add(now.saturating_sub(taken));
+        }
     }
 
     /// Looks again at the frames that waited for a fold, in their order.
@@ -254,6 +270,7 @@ impl Session for ClientSession {
         self.resume_stalled(cx, out)?;
         self.resume_deferred(cx, out)?;
         self.durable.release(self.broker.log.durable(), cx, out);
+        self.measure();
         self.applied.release(&self.broker.applied, cx, out);
         self.registered.release(&self.broker.registered, cx, out);
         Ok(())

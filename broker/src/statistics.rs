@@ -1,16 +1,17 @@
 //! How many messages come and go: the figures the tools show.
 //!
-//! | to change…                                     | open     |
-//! |------------------------------------------------|----------|
-//! | what is counted of a topic, of a group in it   | `meters` |
-//! | totals of the broker, and their rates          | `total`  |
-//! | what a minute, an hour and a day remember      | `window` |
+//! | to change…                                     | open      |
+//! |------------------------------------------------|-----------|
+//! | what is counted of a topic, of a group in it   | `meters`  |
+//! | totals of the broker, and their rates          | `total`   |
+//! | how long it takes to store a message           | `latency` |
+//! | what a minute, an hour and a day remember      | `window`  |
 //!
 //! Figures for people: they order nothing, and a restart begins them anew. Counting takes a look-up by the topic's
 //! name and a few additions, no allocation but at the first message of a topic or a group.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
@@ -19,10 +20,12 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::system::SystemTopics;
 
+pub mod latency;
 pub mod meters;
 pub mod total;
 pub mod window;
 
+pub use latency::Latencies;
 pub use meters::{Reads, TopicMeter};
 pub use total::Counter;
 pub use window::{Over, Window};
@@ -43,18 +46,22 @@ pub struct Statistics {
     pub started_ms: u64,
     /// Messages stored.
     pub puts: Counter,
-    /// Of these, the ones in topics of users.
-    pub user_puts: Counter,
+    /// Of these, the ones in topics of the broker's own.
+    pub system_puts: Counter,
     /// Messages handed out.
     pub gets: Counter,
-    /// Of these, the ones from topics of users.
-    pub user_gets: Counter,
+    /// Of these, the ones from topics of the broker's own.
+    pub system_gets: Counter,
     /// Sends that the log did not take, though they were in order.
     pub failed_puts: Counter,
     /// Pulls that gave messages.
     pub found: Counter,
     /// Pulls that gave none.
     pub missed: Counter,
+    /// How long messages took to become durable.
+    pub put_latencies: Latencies,
+    waited_ms_max: AtomicU64,
+    behind_bytes_max: AtomicU64,
     topics: RwLock<HashMap<Box<str>, Arc<TopicMeter>, RandomState>>,
     reads: AtomicUsize,
     system_topics: SystemTopics,
@@ -67,12 +74,15 @@ impl Statistics {
         let statistics = Self {
             started_ms: wall_ms,
             puts: Counter::new(now),
-            user_puts: Counter::new(now),
+            system_puts: Counter::new(now),
             gets: Counter::new(now),
-            user_gets: Counter::new(now),
+            system_gets: Counter::new(now),
             failed_puts: Counter::new(now),
             found: Counter::new(now),
             missed: Counter::new(now),
+            put_latencies: Latencies::default(),
+            waited_ms_max: AtomicU64::new(0),
+            behind_bytes_max: AtomicU64::new(0),
             topics: RwLock::default(),
             reads: AtomicUsize::new(0),
             system_topics,
@@ -86,8 +96,8 @@ impl Statistics {
     pub fn put(&self, topic: &str, messages: u64, bytes: u64) {
         self.puts.add(messages, bytes);
         self.with_topic(topic, |meter| {
-            if !meter.is_system {
-                self.user_puts.add(messages, bytes);
+            if meter.is_system {
+                self.system_puts.add(messages, bytes);
             }
             meter.put(messages, bytes);
         });
@@ -119,12 +129,31 @@ impl Statistics {
     pub fn got(&self, reads: Option<&Reads>, messages: u64, bytes: u64, waited: Duration) {
         self.found.add(1, 0);
         self.gets.add(messages, bytes);
+        if !waited.is_zero() {
+            let waited_ms = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            self.waited_ms_max.fetch_max(waited_ms, Ordering::Relaxed);
+        }
         if let Some(reads) = reads {
-            if !reads.is_system {
-                self.user_gets.add(messages, bytes);
+            if reads.is_system {
+                self.system_gets.add(messages, bytes);
             }
             reads.got(messages, bytes, waited);
         }
+    }
+
+    /// The longest that a pull waited for the disk, in milliseconds.
+    pub fn waited_ms_max(&self) -> u64 {
+        self.waited_ms_max.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes are visible and not applied.
+    pub fn behind(&self, bytes: u64) {
+        self.behind_bytes_max.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// The most bytes that were ever found visible and not applied.
+    pub fn behind_bytes_max(&self) -> u64 {
+        self.behind_bytes_max.load(Ordering::Relaxed)
     }
 
     /// A pull found nothing.
@@ -164,7 +193,9 @@ impl Statistics {
             }
             *sampled = Some(now);
         }
-        for counter in [&self.puts, &self.user_puts, &self.gets, &self.user_gets, &self.found, &self.missed] {
+        for counter in
+            [&self.puts, &self.system_puts, &self.gets, &self.system_gets, &self.found, &self.missed]
+        {
             counter.sample(now, wall_ms);
         }
         // Senders look their topic up meanwhile: only what has to go is taken out under the exclusive lock.

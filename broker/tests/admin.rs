@@ -153,7 +153,8 @@ fn connections_are_listed_with_all_that_a_heartbeat_said() {
 
     let of = |name| [("producerGroup", Value::Text(name))];
     let found = bench.ok(Code::GET_PRODUCER_CONNECTION_LIST, &of("P"), b"");
-    assert_eq!(ProducerConnection::decode(&found.body).unwrap().connection_set, [connection.clone()]);
+    let producers = ProducerConnection::decode(&found.body).unwrap().connection_set;
+    assert_eq!(producers, std::slice::from_ref(connection));
     assert_eq!(bench.call(Code::GET_PRODUCER_CONNECTION_LIST, &of("nobody"), b"").code, 1);
     bench.advance(Duration::from_secs(9));
     let found = bench.ok(Code::GET_ALL_PRODUCER_INFO, &[], b"");
@@ -331,6 +332,13 @@ fn the_runtime_table_has_every_key_that_tools_read() {
         "remainHowManyDataToFlush",
         "remainTransientStoreBufferNumbs",
         "commitLogDirCapacity",
+        "dispatchMaxBuffer",
+        "putMessageEntireTimeMax",
+        "putMessageDistributeTime",
+        "getMessageEntireTimeMax",
+        "putLatency99",
+        "putLatency999",
+        "totalMemKBytes",
         "startAcceptSendRequestTimeStamp",
         "EndTransactionQueueSize",
         "EndTransactionThreadPoolQueueCapacity",
@@ -338,6 +346,7 @@ fn the_runtime_table_has_every_key_that_tools_read() {
     ] {
         assert!(table.contains_key(key), "{key} is missing");
     }
+    assert!(table["putMessageDistributeTime"].starts_with("[<=0ms]:3 "), "{table:?}");
     for key in ["putTps", "getTotalTps", "getFoundTps", "getMissTps", "getTransferredTps"] {
         let triple: Vec<f64> = table[key].split(' ').map(|rate| rate.parse().unwrap()).collect();
         assert_eq!(triple.len(), 3, "{key}");

@@ -8,6 +8,7 @@ use skylark_storage::device::Space;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Request};
+use crate::statistics::Counter;
 
 /// 28: figures as text. `mqadmin clusterList` and the dashboard parse them, so each they read is there.
 pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
@@ -31,13 +32,20 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     ] {
         put(key, rates.map(|rate| format!("{rate:.1}")).join(" "));
     }
+    // As with RocketMQ, these leave out what went through topics of the broker's own.
+    let of_users = |all: &Counter, system: &Counter, total: fn(&Counter) -> u64| {
+        let system = total(system);
+        total(all).saturating_sub(system)
+    };
+    let puts = |total| of_users(&counted.puts, &counted.system_puts, total);
+    let gets = |total| of_users(&counted.gets, &counted.system_gets, total);
     for (key, count) in [
-        ("msgPutTotalYesterdayMorning", counted.user_puts.at_yesterday_morning()),
-        ("msgPutTotalTodayMorning", counted.user_puts.at_this_morning()),
-        ("msgPutTotalTodayNow", counted.user_puts.total()),
-        ("msgGetTotalYesterdayMorning", counted.user_gets.at_yesterday_morning()),
-        ("msgGetTotalTodayMorning", counted.user_gets.at_this_morning()),
-        ("msgGetTotalTodayNow", counted.user_gets.total()),
+        ("msgPutTotalYesterdayMorning", puts(Counter::at_yesterday_morning)),
+        ("msgPutTotalTodayMorning", puts(Counter::at_this_morning)),
+        ("msgPutTotalTodayNow", puts(Counter::total)),
+        ("msgGetTotalYesterdayMorning", gets(Counter::at_yesterday_morning)),
+        ("msgGetTotalTodayMorning", gets(Counter::at_this_morning)),
+        ("msgGetTotalTodayNow", gets(Counter::total)),
         ("commitLogMinOffset", frontiers.trimmed.get()),
         ("commitLogMaxOffset", frontiers.visible_end.get()),
         ("dispatchBehindBytes", frontiers.visible_end.get().saturating_sub(broker.applied.get().get())),
@@ -50,7 +58,9 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         let size = if queue == "EndTransaction" { "QueueSize" } else { "ThreadPoolQueueSize" };
         put(&format!("{queue}{size}"), "0".to_owned());
         put(&format!("{queue}ThreadPoolQueueCapacity"), "0".to_owned());
-        put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
+        if queue != "EndTransaction" {
+            put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
+        }
     }
     for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum", "pageCacheLockTimeMills"] {
         put(key, "0".to_owned());
@@ -64,6 +74,12 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     put("putMessageAverageSize", format!("{mean:.1}"));
     put("putMessageSizeTotal", bytes.to_string());
     put("putMessageTimesTotal", messages.to_string());
+    put("putMessageEntireTimeMax", counted.put_latencies.max_ms().to_string());
+    put("putLatency99", format!("{:.2}", counted.put_latencies.quantile_ms(0.99)));
+    put("putLatency999", format!("{:.2}", counted.put_latencies.quantile_ms(0.999)));
+    put("putMessageDistributeTime", counted.put_latencies.distribution());
+    put("getMessageEntireTimeMax", counted.waited_ms_max().to_string());
+    put("dispatchMaxBuffer", counted.behind_bytes_max().to_string());
     put("putMessageFailedTimes", counted.failed_puts.total().to_string());
     put("remainHowManyDataToFlush", readable(frontiers.appended_end.since(frontiers.durable_end)));
     // What RocketMQ says when it has no such buffers.

@@ -99,6 +99,7 @@ fn single(
             Ok(appended) => appended,
             Err(error) => return not_stored(broker, &error),
         };
+    answers.sent.push_back((appended.end, broker.clock.monotonic()));
     broker.statistics.put(message.topic, 1, parts.len() as u64);
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
     let text = id.text();
@@ -144,6 +145,7 @@ fn batch(
         Ok(appended) => appended,
         Err(error) => return not_stored(broker, &error),
     };
+    answers.sent.push_back((appended.end, broker.clock.monotonic()));
     let bytes = parts.iter().map(|parts| parts.len() as u64).sum();
     broker.statistics.put(outer.topic, stamps.len() as u64, bytes);
     let mut ids = String::with_capacity(33 * stamps.len());

@@ -31,10 +31,15 @@ fn figure(broker: &Broker, name: &str, key: &str) -> Option<BrokerStatsData> {
         let (topic, group) = key.split_once('@')?;
         figure_of(&counted.known_reads(topic, group)?.meter, now, total, calls)
     };
-    let of_broker = |counter: &Counter| {
-        // The tools average nothing here: how many calls there were is not counted.
-        let item = |over: Over<1>| BrokerStatsItem { avgpt: 0.0, ..item(&over, 0, 0) };
-        (key == broker.identity.cluster).then(|| data(|window| item(counter.over(window, now))))
+    let of_broker = |counter: &Counter, without: Option<&Counter>| {
+        let item = |window| {
+            let mut over = counter.over(window, now);
+            let left_out = without.map_or(0, |without| without.over(window, now).growth[0]);
+            over.growth[0] = over.growth[0].saturating_sub(left_out);
+            // The tools average nothing here: how many calls there were is not counted.
+            BrokerStatsItem { avgpt: 0.0, ..item(&over, 0, 0) }
+        };
+        (key == broker.identity.cluster).then(|| data(item))
     };
     match name {
         "TOPIC_PUT_NUMS" => of_topic(TopicMeter::MESSAGES),
@@ -43,10 +48,10 @@ fn figure(broker: &Broker, name: &str, key: &str) -> Option<BrokerStatsData> {
         "GROUP_GET_SIZE" => of_group(Reads::BYTES, Reads::CALLS),
         "GROUP_GET_LATENCY" => of_group(Reads::WAITED_MS, Reads::CALLS),
         "SNDBCK_PUT_NUMS" => of_group(Reads::SENT_BACK, Reads::SENT_BACK),
-        "BROKER_PUT_NUMS" => of_broker(&counted.puts),
-        "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC" => of_broker(&counted.user_puts),
-        "BROKER_GET_NUMS" => of_broker(&counted.gets),
-        "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC" => of_broker(&counted.user_gets),
+        "BROKER_PUT_NUMS" => of_broker(&counted.puts, None),
+        "BROKER_PUT_NUMS_WITHOUT_SYSTEM_TOPIC" => of_broker(&counted.puts, Some(&counted.system_puts)),
+        "BROKER_GET_NUMS" => of_broker(&counted.gets, None),
+        "BROKER_GET_NUMS_WITHOUT_SYSTEM_TOPIC" => of_broker(&counted.gets, Some(&counted.system_gets)),
         _ => None,
     }
 }

@@ -47,7 +47,9 @@ impl Counter {
     pub fn add(&self, count: u64, bytes: u64) {
         // Relaxed: figures for people, which order nothing.
         self.total.fetch_add(count, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Counted since the start.
