@@ -13,7 +13,7 @@ use skylark_protocol::message::{
     MessageParts, MessageRefused, NewMessage, OffsetMessageId, fill_head, sys_flag,
 };
 use skylark_protocol::outgoing::Value;
-use skylark_storage::{NewRecord, Place};
+use skylark_storage::{AppendError, NewRecord, Place};
 
 use crate::broker::{Broker, Catalog, ControlRecord};
 use crate::context::{Answers, Done, Handled, Refusal, Request, refused, unchanged};
@@ -100,9 +100,10 @@ fn single(
     let appended =
         match broker.log.append(&unit, |state, place, head| stamped = stamp(state, queue, &place, head)) {
             Ok(appended) => appended,
-            Err(error) => return refused(&error),
+            Err(error) => return not_stored(broker, &error),
         };
-    broker.rates.puts.add(1, parts.len() as u64);
+    answers.sent.push_back((appended.end, broker.clock.monotonic()));
+    broker.statistics.put(message.topic, 1, parts.len() as u64);
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
     let text = id.text();
     answers.when_durable(appended.end, request.reply, |out| {
@@ -145,9 +146,11 @@ fn batch(
         broker.log.append(&unit, |state, place, head| stamps.push(stamp(state, queue, &place, head)));
     let appended = match appended {
         Ok(appended) => appended,
-        Err(error) => return refused(&error),
+        Err(error) => return not_stored(broker, &error),
     };
-    broker.rates.puts.add(stamps.len() as u64, parts.iter().map(|parts| parts.len() as u64).sum());
+    answers.sent.push_back((appended.end, broker.clock.monotonic()));
+    let bytes = parts.iter().map(|parts| parts.len() as u64).sum();
+    broker.statistics.put(outer.topic, stamps.len() as u64, bytes);
     let mut ids = String::with_capacity(33 * stamps.len());
     for stamped in &stamps {
         let id = OffsetMessageId { store_host: outer.store_host, physical_offset: stamped.physical_offset };
@@ -178,6 +181,15 @@ fn respond(
     ];
     let count = if unique_key.is_some() { fields.len() } else { fields.len() - 1 };
     request.reply.success(out, &fields[..count]);
+}
+
+/// Answers for a message that the log did not take.
+fn not_stored(broker: &Broker, error: &AppendError) -> Handled {
+    let handled = refused(error);
+    if handled.is_err() {
+        broker.statistics.failed_puts.add(1, 0);
+    }
+    handled
 }
 
 /// What the append lock decided about a message.
