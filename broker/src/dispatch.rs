@@ -12,6 +12,7 @@ use crate::folds::fold::{Event, Fold, FoldError};
 use crate::folds::groups::GroupDeleted;
 use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
+use crate::folds::kv::KvChanged;
 use crate::folds::payload::PayloadError;
 use crate::folds::topics::{TopicDeleted, TopicPut};
 use crate::indexing::{Indexed, indexed};
@@ -215,11 +216,9 @@ impl Dispatcher {
             epochs: broker.log.epochs(),
         };
         let snapshot = Folds {
-            topics: &catalog.topics,
-            groups: &catalog.groups,
+            catalog: &catalog,
             offsets: &broker.offsets.lock().folded,
             heads: &self.heads,
-            lock_owners: &catalog.lock_owners,
             index: &index,
         }
         .snapshot(head);
@@ -280,6 +279,7 @@ impl Dispatcher {
         catalog.topics.apply(&event)?;
         catalog.groups.apply(&event)?;
         catalog.lock_owners.apply(&event)?;
+        catalog.kv.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
         self.heads.apply(&event)?;
         match &event.change {
@@ -304,6 +304,7 @@ impl Dispatcher {
                 broker.locks.forget_group(group);
                 broker.statistics.forget_group(group);
             }
+            Change::KvChanged(KvChanged { change }) => broker.hosted.apply(change),
             Change::HeadSet(HeadSet { topic, queue, next }) => {
                 let mut index = broker.index.write();
                 let queue = index.register(topic, *queue);

@@ -12,6 +12,7 @@
 //! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
 //! |     25 | lock owners        | [`LocksChanged`]                                          | lock owners              |
 //! |     26 | offsets reset      | [`OffsetsReset`]                                          | offsets                  |
+//! |     27 | configuration      | [`KvChanged`]                                             | key–value configuration  |
 //!
 //! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
 //!
@@ -21,6 +22,7 @@ use skylark_storage::Kind;
 
 use super::groups::{GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
+use super::kv::KvChanged;
 use super::locks::LocksChanged;
 use super::offsets::{OffsetsCommitted, OffsetsReset};
 use super::payload::{Payload, PayloadError};
@@ -44,6 +46,8 @@ pub const HEAD_SET: Kind = Kind::new(22);
 pub const LOCKS_CHANGED: Kind = Kind::new(25);
 /// An operator moved a group in a topic.
 pub const OFFSETS_RESET: Kind = Kind::new(26);
+/// A tool has changed the configuration of the nameserver that the broker hosts.
+pub const KV_CHANGED: Kind = Kind::new(27);
 
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub enum Change<'a> {
     LocksChanged(LocksChanged),
     /// See [`OFFSETS_RESET`].
     OffsetsReset(OffsetsReset),
+    /// See [`KV_CHANGED`].
+    KvChanged(KvChanged),
 }
 
 impl Change<'static> {
@@ -83,6 +89,7 @@ impl Change<'static> {
             HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
             LOCKS_CHANGED => Self::LocksChanged(Payload::decode(payload)?),
             OFFSETS_RESET => Self::OffsetsReset(Payload::decode(payload)?),
+            KV_CHANGED => Self::KvChanged(Payload::decode(payload)?),
             _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
         })
     }
