@@ -205,7 +205,12 @@ impl Broker {
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
         let broker = Arc::new(Self {
-            system_topics: SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues),
+            system_topics: SystemTopics::new(
+                &identity.cluster,
+                &identity.broker,
+                auto_create_queues,
+                policy.delay_levels.count(),
+            ),
             added_properties: added_properties(&identity).into(),
             unique_keys: UniqueKeys::new(store_ip, identity.store_host.port().into(), instance),
             rates: Rates::new(clock.wall_ms()),
@@ -253,8 +258,8 @@ impl Broker {
     /// Appends the system's own topics and groups where they are missing.
     fn prepare(&self) -> Result<PhysicalOffset, StartError> {
         let changed = self.change(|catalog| {
-            let topics =
-                self.system_topics.initial().filter(|(topic, _)| catalog.topics.get(topic).is_none());
+            let known = |topic: &str| Some(catalog.topics.get(topic)?.write_queues);
+            let topics = self.system_topics.to_put(known);
             let topics = topics.map(|(topic, config)| {
                 ControlRecord::of(&TopicPut { topic: topic.to_owned(), config: config.clone() })
             });

@@ -1,7 +1,7 @@
 //! The broker's state besides its messages: values computed by applying the log's records in order.
 //!
 //! ```text
-//! record ──► Change ──► Topics, Groups, Offsets, Heads ──► what handlers answer from
+//! record ──► Change ──► Topics, Groups, Offsets, Heads, Timers ──► what handlers answer from
 //! ```
 //!
 //! Each fold depends on the records alone: no clock, no configuration, no other fold. So leader and follower, and a
@@ -14,6 +14,7 @@
 //! | what a fold is                          | `fold`                                    |
 //! | what is kept of topics, groups, offsets | `topics`, `groups`, `offsets`             |
 //! | where a queue goes on                   | `heads`                                   |
+//! | which delayed messages were delivered   | `timers`                                  |
 //! | commits that are not in the log yet     | `overlay`                                 |
 
 pub mod fold;
@@ -23,6 +24,7 @@ pub mod kinds;
 pub mod offsets;
 pub mod overlay;
 pub mod payload;
+pub mod timers;
 pub mod topics;
 pub mod version;
 
@@ -32,6 +34,7 @@ pub use heads::Heads;
 pub use kinds::Change;
 pub use offsets::Offsets;
 pub use overlay::OffsetsOverlay;
+pub use timers::Timers;
 pub use topics::Topics;
 
 #[cfg(test)]

@@ -11,7 +11,9 @@
 //! | how a request is answered                         | `handlers`, a file per family |
 //! | what a connection keeps, and when it writes       | `session`, `held`             |
 //! | what a record does once it is durable             | `dispatch`, `folds`           |
-//! | what is decided under the append lock             | `stamp`                       |
+//! | what is decided under the append lock             | `stamp`, `append`             |
+//! | delay levels, and when a message is due           | `delay`                       |
+//! | delivery of what is due                           | `timers`                      |
 //! | long polls                                        | `parking`                     |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
@@ -25,10 +27,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod append;
 pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod delay;
 pub mod dispatch;
 pub mod folds;
 pub mod handlers;
@@ -43,3 +47,4 @@ pub mod registrar;
 pub mod session;
 pub mod stamp;
 pub mod system;
+pub mod timers;

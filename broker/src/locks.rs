@@ -69,6 +69,12 @@ impl QueueLocks {
         }
     }
 
+    /// Whether any queue is locked for the group: then it consumes in order.
+    pub fn any_held(&self, now: Duration, group: &str) -> bool {
+        let groups = self.groups.lock();
+        groups.get(group).is_some_and(|locks| locks.values().any(|lock| lock.lease_ends > now))
+    }
+
     /// Forgets what has expired.
     pub fn sweep(&self, now: Duration) {
         self.groups.lock().retain(|_, locks| {
@@ -97,6 +103,8 @@ mod tests {
         assert_eq!(locks.lock(zero, "G", "one", &both), both);
         assert_eq!(locks.lock(LEASE - Duration::from_millis(1), "G", "two", &both), []);
         assert_eq!(locks.lock(LEASE, "G", "two", &both), both);
+        let held = |now| ["G", "nobody"].map(|group| locks.any_held(now, group));
+        assert_eq!((held(LEASE), held(LEASE * 2)), ([true, false], [false, false]));
         locks.sweep(LEASE * 2);
         assert!(locks.groups.lock().is_empty());
     }

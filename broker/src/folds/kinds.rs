@@ -10,6 +10,8 @@
 //! |     20 | group deleted      | [`GroupDeleted`]                                          | groups, offsets          |
 //! |     21 | offsets committed  | [`OffsetsCommitted`]                                      | offsets                  |
 //! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
+//! |     23 | timers fired       | [`TimersFired`]                                           | timers                   |
+//! |     24 | timers carried     | [`TimersCarried`]                                         | timers                   |
 //!
 //! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
 //!
@@ -21,6 +23,7 @@ use super::groups::{GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
 use super::offsets::OffsetsCommitted;
 use super::payload::{Payload, PayloadError};
+use super::timers::{TimersCarried, TimersFired};
 use super::topics::{TopicDeleted, TopicPut};
 
 /// A message.
@@ -37,6 +40,10 @@ pub const GROUP_DELETED: Kind = Kind::new(20);
 pub const OFFSETS_COMMITTED: Kind = Kind::new(21);
 /// A queue goes on at a higher offset.
 pub const HEAD_SET: Kind = Kind::new(22);
+/// Delayed messages were delivered.
+pub const TIMERS_FIRED: Kind = Kind::new(23);
+/// Delayed messages were appended again before the log's beginning was trimmed.
+pub const TIMERS_CARRIED: Kind = Kind::new(24);
 
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,10 @@ pub enum Change<'a> {
     OffsetsCommitted(OffsetsCommitted),
     /// See [`HEAD_SET`].
     HeadSet(HeadSet),
+    /// See [`TIMERS_FIRED`].
+    TimersFired(TimersFired),
+    /// See [`TIMERS_CARRIED`].
+    TimersCarried(TimersCarried),
 }
 
 impl Change<'static> {
@@ -70,6 +81,8 @@ impl Change<'static> {
             GROUP_DELETED => Self::GroupDeleted(Payload::decode(payload)?),
             OFFSETS_COMMITTED => Self::OffsetsCommitted(Payload::decode(payload)?),
             HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
+            TIMERS_FIRED => Self::TimersFired(Payload::decode(payload)?),
+            TIMERS_CARRIED => Self::TimersCarried(Payload::decode(payload)?),
             _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
         })
     }

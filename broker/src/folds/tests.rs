@@ -1,12 +1,14 @@
 //! Properties that all folds share.
 
 use proptest::prelude::*;
+use skylark_index::TimerKey;
 use skylark_storage::PhysicalOffset;
 
 use super::groups::{GroupConfig, GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
 use super::offsets::{OffsetsCommitted, TopicCommits};
 use super::payload::Payload;
+use super::timers::{FiredTimer, TimersCarried, TimersFired, Watermark};
 use super::topics::{TopicConfig, TopicDeleted, TopicPut};
 use super::*;
 
@@ -17,6 +19,7 @@ struct Folds {
     groups: Groups,
     offsets: Offsets,
     heads: Heads,
+    timers: Timers,
 }
 
 impl Folds {
@@ -24,7 +27,8 @@ impl Folds {
         self.topics.apply(event)?;
         self.groups.apply(event)?;
         self.offsets.apply(event)?;
-        self.heads.apply(event)
+        self.heads.apply(event)?;
+        self.timers.apply(event)
     }
 }
 
@@ -64,7 +68,18 @@ fn change() -> impl Strategy<Value = Change<'static>> {
                 })
             }
         ),
+        (0..90_u64, 0..3_u32).prop_map(|(step, queue)| {
+            let mark = mark(step, step, 0);
+            let fired = vec![FiredTimer { at: step, queue, queue_offset: step }];
+            Change::TimersFired(TimersFired { mark, fired })
+        }),
+        (0..90_u64).prop_map(|floor| Change::TimersCarried(TimersCarried { mark: mark(0, 0, floor) })),
     ]
+}
+
+fn mark(due: u64, covered: u64, floor: u64) -> Watermark {
+    let through = TimerKey { due, at: PhysicalOffset::new(covered) };
+    Watermark::default().fired(through, PhysicalOffset::new(covered)).carried(PhysicalOffset::new(floor))
 }
 
 /// Makes a possible record of `change` for folds in this state.
@@ -72,9 +87,19 @@ fn possible(mut change: Change<'static>, folds: &Folds) -> Change<'static> {
     match &mut change {
         Change::Message(place) => place.queue_offset = folds.heads.next(place.topic, place.queue),
         Change::HeadSet(head) => head.next += folds.heads.next(&head.topic, head.queue),
+        Change::TimersFired(TimersFired { mark, .. }) | Change::TimersCarried(TimersCarried { mark }) => {
+            *mark = behind(folds.timers.mark(), *mark);
+        }
         _ => {}
     }
     change
+}
+
+/// `known`, moved on by as much as `step` is away from the beginning.
+fn behind(known: Watermark, step: Watermark) -> Watermark {
+    let due = known.through().due + step.through().due;
+    let on = |known: PhysicalOffset, step: PhysicalOffset| known.get() + step.get();
+    mark(due, on(known.covered(), step.covered()), on(known.floor(), step.floor()))
 }
 
 /// The change as it is after a way through the log.
@@ -90,11 +115,14 @@ fn stored(change: &Change<'static>) -> Change<'static> {
         Change::GroupDeleted(payload) => again(payload),
         Change::OffsetsCommitted(payload) => again(payload),
         Change::HeadSet(payload) => again(payload),
+        Change::TimersFired(payload) => again(payload),
+        Change::TimersCarried(payload) => again(payload),
     }
 }
 
-fn hashes(folds: &Folds) -> [u64; 4] {
-    [folds.topics.hash(), folds.groups.hash(), folds.offsets.hash(), folds.heads.hash()]
+fn hashes(folds: &Folds) -> [u64; 5] {
+    let Folds { topics, groups, offsets, heads, timers } = folds;
+    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), timers.hash()]
 }
 
 fn reloaded(folds: &Folds) -> Folds {
@@ -103,6 +131,7 @@ fn reloaded(folds: &Folds) -> Folds {
         groups: Groups::restore(&folds.groups.snapshot()).unwrap(),
         offsets: Offsets::restore(&folds.offsets.snapshot()).unwrap(),
         heads: Heads::restore(&folds.heads.snapshot()).unwrap(),
+        timers: Timers::restore(&folds.timers.snapshot()).unwrap(),
     }
 }
 
@@ -134,13 +163,14 @@ proptest! {
         prop_assert_eq!(&leader.topics, &late.topics);
         prop_assert_eq!(&leader.groups, &late.groups);
         prop_assert_eq!(&leader.offsets, &late.offsets);
+        prop_assert_eq!(&leader.timers, &late.timers);
         prop_assert!(leader.heads.iter().eq(late.heads.iter()));
     }
 
     /// No bytes make decoding panic, and what is accepted has one encoding.
     #[test]
     fn any_bytes_are_a_record_or_an_error(
-        kind in 17..23_u8,
+        kind in 17..25_u8,
         mut payload in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         if let Some(version) = payload.first_mut() {
