@@ -67,7 +67,8 @@ struct Stage {
 }
 
 impl Ground {
-    /// The ground of a log whose newest segment begins at `base` and is in use up to `end`.
+    /// The ground of a log that ends at `end`, with the segment at `base` in use: the one that takes the next group,
+    /// or the one before if that is still to be made.
     pub(crate) fn open(
         files: Arc<dyn Files>,
         segment_bytes: u64,
@@ -147,7 +148,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Cuts a sealed segment's file behind its padding record.
+    /// Cuts a sealed segment's file behind its padding record, to so many bytes.
     ///
     /// # Errors
     /// When the disk refuses. Nothing is lost: the file only takes more space than it needs.

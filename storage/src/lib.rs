@@ -16,6 +16,7 @@
 //! | checkpoints, idle work                           | [`housekeeper`]                                 |
 //! | how waiters learn that something is durable      | [`frontier`]                                    |
 //! | what folds get                                   | [`handover`]                                    |
+//! | which segments there are, giving up the oldest  | `catalogue`, `log::trim`                        |
 //! | reading: hot, cold, by offset, by group          | [`reader`]                                      |
 //! | what a restart keeps                             | [`recovery`], from [`checkpoint`] on            |
 //! | which opening wrote what                         | [`epoch`]                                       |
@@ -29,6 +30,7 @@
 //! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand or run on
 //! threads; the log itself starts none.
 
+mod catalogue;
 pub mod checkpoint;
 pub mod clock;
 pub mod device;
@@ -51,6 +53,7 @@ pub mod staging;
 mod sync;
 pub mod writer;
 
+pub use catalogue::SegmentInfo;
 pub use clock::{Clock, SystemClock};
 pub use device::{Device, File, Files};
 pub use epoch::EpochStart;
@@ -58,11 +61,11 @@ pub use frontier::{Frontier, OwnFrontier, Registration};
 pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
-pub use log::{AppendError, Appended, CommitLog, Frontiers, Opened, Options, Step, Visibility};
+pub use log::{AppendError, Appended, CommitLog, Frontiers, Opened, Options, Step, TrimError, Visibility};
 pub use log_id::LogId;
 pub use offset::{Epoch, PhysicalOffset};
 pub use poison::{Cause, Stopped};
-pub use reader::{OwnedRecord, ReadError, Scan};
+pub use reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 pub use record::{Kind, Record, RecordFields, RecordHeader};
 pub use recovery::{OpenError, RecoveryReport};
 pub use staging::{NewRecord, Place, TailPolicy};

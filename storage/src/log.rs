@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::catalogue::SegmentInfo;
 use crate::clock::Clock;
 use crate::device::Files;
 use crate::epoch::EpochStart;
@@ -14,7 +15,7 @@ use crate::housekeeper::Housekeeper;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stopped};
-use crate::reader::{OwnedRecord, ReadError, Scan};
+use crate::reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 use crate::recovery::{OpenError, RecoveryReport};
 use crate::segment::SEGMENT_BYTES_DEFAULT;
 use crate::staging::{Closed, NewRecord, Place, Staging, TailPolicy, Unit};
@@ -23,8 +24,11 @@ use crate::writer::Writer;
 
 use shared::Shared;
 
+pub use trim::TrimError;
+
 mod open;
 pub(crate) mod shared;
+mod trim;
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -254,7 +258,7 @@ impl<T: Send + 'static> CommitLog<T> {
     /// How far the log has got.
     pub fn frontiers(&self) -> Frontiers {
         // From the oldest to the newest, so that what is read later can only be further on.
-        let trimmed = self.shared.oldest();
+        let trimmed = self.shared.trimmed();
         let durable_end = self.durable().get();
         let visible_end = self.visible().get();
         let written_end = self.written().get();
@@ -302,6 +306,37 @@ impl<T: Send + 'static> CommitLog<T> {
     /// checked whole, and against the one before. Blocks: not for async threads.
     pub fn scan(&self, from: PhysicalOffset) -> Scan<'_> {
         Scan::new(&self.shared, from)
+    }
+
+    /// The segments that hold groups, oldest first: from the first that was not trimmed to the newest that is written
+    /// to. Kept in memory, and filled from the headers that an opening reads anyway.
+    pub fn segments(&self) -> Vec<SegmentInfo> {
+        self.shared.segments.list()
+    }
+
+    /// What came before the segment at `base`: the same for as long as the log lives, and in no other log, so that
+    /// who keeps state as of `base` can tell later whether it belongs here. `None` when no segment of this log
+    /// begins there, that is durable up to `base` and not trimmed. May block: not for async threads.
+    ///
+    /// # Errors
+    /// When the segment's first group cannot be read.
+    pub fn chain_at(&self, base: PhysicalOffset) -> Result<Option<ChainPoint>, ReadError> {
+        self.shared.chain_at(base)
+    }
+
+    /// Gives up the segments that lie wholly below `to`, and returns where the log begins from now on: at the base of
+    /// the segment that holds `to`, or where it has begun if that is further on. Whoever reads below is told so with
+    /// [`ReadError::Trimmed`]; bytes that were read stay with whoever holds them.
+    ///
+    /// Once it returns, no crash brings the segments back. Needs no space on the disk. Blocks on it, for two flushes of
+    /// the checkpoint and one of the directory: not for async threads. Files that an earlier trim could not remove
+    /// are tried again.
+    ///
+    /// # Errors
+    /// When `to` lies beyond the newest segment that holds something durable, the log has stopped, or files are in
+    /// the way. If the checkpoint or the directory cannot be made durable, the log is poisoned.
+    pub fn trim(&self, to: PhysicalOffset) -> Result<PhysicalOffset, TrimError> {
+        self.shared.trim(to)
     }
 
     /// Every epoch of the log that is still known, oldest first; the last one is this opening's.

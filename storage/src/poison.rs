@@ -16,6 +16,9 @@ pub enum Cause {
     /// space does this only to a log that is to be closed; any other waits.
     #[error("a segment could not be prepared: {0}")]
     Segment(Arc<io::Error>),
+    /// Which segments have their names for certain is in doubt.
+    #[error("the names of segments could not be made durable: {0}")]
+    Directory(Arc<io::Error>),
     /// What recovery starts from is in doubt.
     #[error("a checkpoint could not be stored: {0}")]
     Checkpoint(Arc<io::Error>),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::device::{File, Files};
-use crate::group::{Chain, GroupError};
-use crate::log::shared::Shared;
-use crate::offset::PhysicalOffset;
+use crate::group::{Chain, GROUP_HEADER_BYTES, GroupError, GroupHeader};
+use crate::log::shared::{DurablePoint, Shared};
+use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError, RecordFields, RecordHeader};
-use crate::segment::{SegmentError, segment_name};
+use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentError, segment_name};
 use crate::sync::Mutex;
 
 pub use scan::Scan;
@@ -122,6 +122,15 @@ impl OwnedRecord {
     }
 }
 
+/// What came before a place in the log: two logs that agree on it have one history up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChainPoint {
+    /// What the first group behind the place carries, or will.
+    pub chain: Chain,
+    /// Of the last record in front of it; zero at the log's beginning.
+    pub epoch: Epoch,
+}
+
 /// The newest bytes of the log, kept in memory: the chunks they were staged in.
 pub(crate) struct HotTail {
     bytes_min: u64,
@@ -152,6 +161,11 @@ impl HotTail {
         }
     }
 
+    /// Lets go of what lies below `beginning`, where a segment begins, as a chunk does.
+    pub(crate) fn trim(&self, beginning: PhysicalOffset) {
+        self.parts.lock().retain(|part| part.base >= beginning);
+    }
+
     fn get(&self, at: PhysicalOffset, bytes: u64) -> Option<Bytes> {
         let parts = self.parts.lock();
         // Most readers are close to the end.
@@ -171,8 +185,15 @@ impl Part {
 /// The segment files that were read last, open.
 pub(crate) struct ColdFiles {
     files: Arc<dyn Files>,
+    open: Mutex<OpenFiles>,
+}
+
+#[derive(Default)]
+struct OpenFiles {
     /// Newest use last.
-    open: Mutex<Vec<(PhysicalOffset, Arc<dyn File>)>>,
+    segments: Vec<(PhysicalOffset, Arc<dyn File>)>,
+    /// No segment below this is kept open: its file would take space for as long.
+    beginning: PhysicalOffset,
 }
 
 /// How many files stay open for readers.
@@ -180,7 +201,7 @@ const OPEN_FILES_MAX: usize = 16;
 
 impl ColdFiles {
     pub(crate) fn new(files: Arc<dyn Files>) -> Self {
-        Self { files, open: Mutex::new(Vec::with_capacity(OPEN_FILES_MAX)) }
+        Self { files, open: Mutex::default() }
     }
 
     /// Up to `bytes` of the segment that begins at `base`, from `at` on; fewer where its file ends.
@@ -194,27 +215,37 @@ impl ColdFiles {
 
     fn file(&self, base: PhysicalOffset) -> io::Result<Arc<dyn File>> {
         {
-            let mut open = self.open.lock();
-            if let Some(index) = open.iter().position(|(of, _)| *of == base) {
-                let entry = open.remove(index);
+            let OpenFiles { segments, .. } = &mut *self.open.lock();
+            if let Some(index) = segments.iter().position(|(of, _)| *of == base) {
+                let entry = segments.remove(index);
                 let file = Arc::clone(&entry.1);
-                open.push(entry);
+                segments.push(entry);
                 return Ok(file);
             }
         }
         // Not under the lock, which others need for files that are open.
         let file = self.files.open(&segment_name(base))?;
-        let mut open = self.open.lock();
-        if open.len() == OPEN_FILES_MAX {
-            open.remove(0);
+        let OpenFiles { segments, beginning } = &mut *self.open.lock();
+        if base >= *beginning {
+            if segments.len() == OPEN_FILES_MAX {
+                segments.remove(0);
+            }
+            segments.push((base, Arc::clone(&file)));
         }
-        open.push((base, Arc::clone(&file)));
         Ok(file)
+    }
+
+    /// Closes the files of the segments below `beginning`, for good.
+    pub(crate) fn trim(&self, beginning: PhysicalOffset) {
+        let mut open = self.open.lock();
+        open.segments.retain(|(base, _)| *base >= beginning);
+        open.beginning = beginning;
     }
 }
 
 impl Shared {
     pub(crate) fn read_hot(&self, at: PhysicalOffset, bytes: u32) -> Option<Bytes> {
+        self.check_kept(at).ok()?;
         self.check_visible(at, u64::from(bytes)).ok()?;
         self.hot.get(at, u64::from(bytes))
     }
@@ -260,13 +291,35 @@ impl Shared {
     fn read_file(&self, at: PhysicalOffset, bytes: u64) -> Result<Bytes, ReadError> {
         let base = at.align_down(self.segment_bytes);
         let left = base.advance(self.segment_bytes).since(at);
-        self.cold
-            .read(base, at, bytes.min(left))
-            .map_err(|error| ReadError::Io { at, error: Arc::new(error) })
+        self.cold.read(base, at, bytes.min(left)).map_err(|error| {
+            // It may have been trimmed since that was looked at.
+            self.check_kept(at).err().unwrap_or_else(|| ReadError::Io { at, error: Arc::new(error) })
+        })
+    }
+
+    /// See [`crate::CommitLog::chain_at`].
+    pub(crate) fn chain_at(&self, base: PhysicalOffset) -> Result<Option<ChainPoint>, ReadError> {
+        let DurablePoint { end, chain, .. } = *self.durable_point.lock();
+        if !base.get().is_multiple_of(self.segment_bytes) || base < self.trimmed() {
+            return Ok(None);
+        }
+        let epoch = self.epochs.iter().rev().find(|begun| begun.start < base);
+        let epoch = epoch.map_or(Epoch::ZERO, |begun| begun.epoch);
+        // A segment with so little room in front of its end has ended there.
+        if base >= end && base.since(end) < CLOSING_BYTES {
+            return Ok(Some(ChainPoint { chain, epoch }));
+        }
+        if base > end {
+            return Ok(None);
+        }
+        let first = base.advance(BLOCK_BYTES);
+        let header = GroupHeader::parse(self.seed, first, &self.read(first, GROUP_HEADER_BYTES as u64)?)
+            .map_err(|error| ReadError::NotAGroup { at: first, error })?;
+        Ok(Some(ChainPoint { chain: header.chain(), epoch }))
     }
 
     fn check_kept(&self, at: PhysicalOffset) -> Result<(), ReadError> {
-        let trimmed = self.oldest();
+        let trimmed = self.trimmed();
         if at < trimmed { Err(ReadError::Trimmed { at, trimmed }) } else { Ok(()) }
     }
 

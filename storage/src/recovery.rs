@@ -64,6 +64,7 @@ use self::directory::Directory;
 use self::scan::{Scan, Tip};
 use self::search::{Found, Witness};
 use self::segments::{HeaderBlock, Segments};
+use crate::catalogue::SegmentInfo;
 use crate::checkpoint::{
     CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, FIRST_GENERATION, Loaded, SlotError,
 };
@@ -99,7 +100,7 @@ pub struct RecoveryOptions {
 
 /// A log that is ready for its next append, which must be the epoch record of [`Recovered::epoch`].
 pub struct Recovered {
-    /// The checkpoint, which names `epoch` and the segment that takes the next group already.
+    /// The checkpoint, which names `epoch` already.
     pub checkpoint: CheckpointFile,
     /// The epoch of this opening.
     pub epoch: Epoch,
@@ -111,6 +112,8 @@ pub struct Recovered {
     pub chain: Chain,
     /// Store time of the last record, in milliseconds since 1970; zero when there is none.
     pub stored_at: u64,
+    /// The segments that hold groups, oldest first.
+    pub segments: Vec<SegmentInfo>,
     /// Where the next group goes.
     pub next: NextGroup,
     /// What was found and done.
@@ -127,7 +130,8 @@ pub enum NextGroup {
         /// The content of the block that the end lies in, from its beginning to the end; empty at a block's start.
         tail: Vec<u8>,
     },
-    /// Into the second block of the segment with this base, whose header is written with it. The file exists.
+    /// Into the second block of the segment with this base, whose header is written with it. If the checkpoint does
+    /// not name the segment yet, it is still to be made.
     Begins {
         /// The segment's base.
         base: PhysicalOffset,
@@ -244,7 +248,7 @@ impl<'a> Recovery<'a> {
                     _ => Evidence::CheckpointMissing,
                 };
                 let corruption = directory::corrupt_checkpoint(evidence);
-                let rebuilt = directory::rebuild(&directory.headers).filter(|_| options.repair);
+                let rebuilt = directory::rebuild(&directory.segments).filter(|_| options.repair);
                 let rebuilt = rebuilt.ok_or_else(|| OpenError::Corrupt(corruption.clone()))?;
                 report.repaired = Some(corruption);
                 believe = true;
@@ -261,7 +265,7 @@ impl<'a> Recovery<'a> {
     /// Rows D5 to D15.
     fn judge_directory(&mut self) -> Result<(), OpenError> {
         if self.report.created {
-            self.left_over = self.directory.headers.iter().map(|(base, _)| *base).collect();
+            self.left_over = self.directory.segments.iter().map(|segment| segment.base).collect();
             return Ok(());
         }
         loop {
@@ -343,7 +347,7 @@ impl<'a> Recovery<'a> {
     /// Gives up the segments behind the one that takes the group behind `end`.
     fn give_up_behind(&mut self, end: PhysicalOffset) {
         let last = self.next_segment(end).min(self.checkpoint.newest_segment);
-        let behind = self.directory.headers.iter().map(|(base, _)| *base).filter(|base| *base > last);
+        let behind = self.directory.segments.iter().map(|segment| segment.base).filter(|base| *base > last);
         let behind = behind.filter(|base| *base <= self.checkpoint.newest_segment);
         self.left_over.extend(behind);
         self.checkpoint.newest_segment = last;
@@ -425,10 +429,14 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// Prepares the next append, and names it in a checkpoint.
+    /// Prepares the next append, and names its epoch in a checkpoint.
+    ///
+    /// A segment that is still to be made for it is the writer's business, who waits for space if there is none:
+    /// a log can be opened on a full disk.
     fn finish(mut self, tip: &Tip, epochs: Vec<EpochStart>) -> Result<Recovered, OpenError> {
         let base = self.next_segment(tip.end);
-        if self.segments.file_bytes(base)?.is_none() {
+        let is_named = base <= self.checkpoint.newest_segment;
+        if is_named && self.segments.file_bytes(base)?.is_none() {
             self.create_segment(base)?;
         }
         // Even where no name changed: those that are found may be as little durable as bytes that can be read. A
@@ -455,7 +463,6 @@ impl<'a> Recovery<'a> {
             epoch: tip.epoch,
             epoch_start: tip.epoch_start,
             highest_epoch: epoch,
-            newest_segment: self.checkpoint.newest_segment.max(base),
             stored_at: tip.stored_at,
             clean: false,
             ..self.checkpoint
@@ -470,8 +477,19 @@ impl<'a> Recovery<'a> {
         let Checkpoint { oldest_segment, newest_segment, segment_bytes, .. } = *checkpoint.current();
         self.report.segments = newest_segment.since(oldest_segment) / segment_bytes + 1;
         (self.report.start, self.report.end) = (oldest_segment, tip.end);
+        let segments = self.directory.infos(oldest_segment, tip.end);
         let Tip { end, chain, stored_at, .. } = *tip;
-        Ok(Recovered { checkpoint, epoch, epochs, end, chain, stored_at, next, report: self.report })
+        Ok(Recovered {
+            checkpoint,
+            epoch,
+            epochs,
+            end,
+            chain,
+            stored_at,
+            segments,
+            next,
+            report: self.report,
+        })
     }
 
     /// Base of the segment that takes the group behind `end`.
@@ -488,7 +506,8 @@ impl<'a> Recovery<'a> {
         Ok(self.segments.read(from, bytes)?.to_vec())
     }
 
-    /// Creates a segment's file at its first step: an idle log stays small, and a new one starts at once.
+    /// Creates a new log's first segment, or one whose loss the operator has accepted, at its first step: an idle log
+    /// stays small, and a new one starts at once.
     fn create_segment(&mut self, base: PhysicalOffset) -> io::Result<()> {
         let file = self.files.create(&segment_name(base))?;
         let bytes = FIRST_STEP_BYTES.min(self.checkpoint.segment_bytes);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use crate::catalogue::SegmentInfo;
 use crate::device::{Device, Operation};
 use crate::ground::Unready;
 use crate::group::Chain;
@@ -190,6 +191,11 @@ impl Press {
         let own = self.shared.epochs.last().filter(|own| own.start < group.end);
         let epoch = own.copied().unwrap_or(self.written.epoch);
         self.written = DurablePoint { end: group.end, chain: group.chain, stored_at: group.stored_at, epoch };
+        self.shared.segments.extend(SegmentInfo {
+            base: group.segment_base,
+            created_at: group.segment_created_at,
+            stored_bytes: group.stored_end.since(group.segment_base),
+        });
         // Bytes first, then the ends that promise them, then those who wait for the promise.
         self.shared.hot.extend(group.chunk_base, group.chunk.clone());
         self.shared.written.advance(group.end);
@@ -240,6 +246,7 @@ impl Press {
             // Only space hangs on it, and the next opening does not mind.
             if let Err(error) = shared.ground.cut(sealed, self.stored_end.since(sealed)) {
                 tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
+                shared.segments.resize(sealed, shared.segment_bytes);
             }
         }
         Ok(())

@@ -6,11 +6,11 @@ mod support;
 use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::{Options, Step, TailPolicy, Visibility};
+use skylark_storage::{Options, PhysicalOffset, Step, TailPolicy, TrimError, Visibility};
 
 use support::{Acknowledge, Violation, World, options};
 
-/// Appends through several segments, with steps between, and a housekeeper that works now and then.
+/// Appends through several segments, with steps between, a housekeeper that works now and then, and trims.
 fn work(world: &mut World) -> Result<(), Violation> {
     for round in 0..24_usize {
         for unit in 0..=round % 3 {
@@ -26,6 +26,13 @@ fn work(world: &mut World) -> Result<(), Violation> {
         }
         world.clock.advance(Duration::from_millis(150));
         world.step_housekeeper();
+        if round % 6 == 5 {
+            // All but the two newest segments. Where that fails the next opening shows what is left.
+            let to = world.frontiers().durable_end.get().saturating_sub(2 * support::SEGMENT_BYTES);
+            if let Err(refused @ TrimError::Beyond { .. }) = world.trim(PhysicalOffset::new(to)) {
+                return Err(refused.to_string());
+            }
+        }
     }
     world.settle()
 }
@@ -63,6 +70,7 @@ fn operations(options: &Options) -> u64 {
     let mut world = World::new(disk.clone(), options.clone());
     work(&mut world).expect("nothing goes wrong on a sound disk");
     assert!(world.frontiers().durable_end.get() > 3 * support::SEGMENT_BYTES, "the workload rolls");
+    assert!(world.trimmed.get() > 0, "the workload trims");
     disk.operations()
 }
 

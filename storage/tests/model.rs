@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::{AppendError, TailPolicy};
+use skylark_storage::{AppendError, PhysicalOffset, TailPolicy};
 
-use support::{Acknowledge, Violation, World, options};
+use support::{Acknowledge, SEGMENT_BYTES, Violation, World, options};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -16,6 +16,8 @@ enum Act {
     StepWriter,
     StepHousekeeper,
     Wait(u64),
+    /// This many segments below the newest durable one.
+    Trim(u64),
     Crash,
     Kill,
     Close,
@@ -28,6 +30,7 @@ fn act() -> impl Strategy<Value = Act> {
         8 => Just(Act::StepWriter),
         2 => Just(Act::StepHousekeeper),
         1 => (0..500_u64).prop_map(Act::Wait),
+        1 => (0..3_u64).prop_map(Act::Trim),
         1 => Just(Act::Crash),
         1 => Just(Act::Kill),
         1 => Just(Act::Close),
@@ -50,6 +53,11 @@ fn play(seed: u64, tail: TailPolicy, acts: &[Act]) -> Result<(), Violation> {
             }
             Act::StepHousekeeper => {
                 world.step_housekeeper();
+            }
+            Act::Trim(kept) => {
+                let end = world.frontiers().durable_end.get().saturating_sub(1);
+                let to = end.saturating_sub(kept * SEGMENT_BYTES);
+                world.trim(PhysicalOffset::new(to)).map_err(|error| error.to_string())?;
             }
             Act::Wait(ms) => world.clock.advance(Duration::from_millis(*ms)),
             Act::Crash => world.crash()?,

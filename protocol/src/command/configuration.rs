@@ -24,6 +24,7 @@ header_fields! {
 pub fn read(text: &[u8]) -> Result<Vec<(String, String)>, FieldError> {
     const WHAT: &str = "configuration";
     let text = std::str::from_utf8(text).map_err(|error| FieldError::body(WHAT, error))?;
+    let text = text.replace("\r\n", "\n");
     let mut lines = text.split(['\n', '\r']);
     let mut settings = Vec::new();
     while let Some(line) = lines.next() {

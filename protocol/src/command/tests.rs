@@ -23,6 +23,8 @@ use crate::header::Header;
 use crate::message::TagFilter;
 use crate::outgoing::Outgoing;
 
+mod tools;
+
 /// A header with these fields, as its receiver sees it in either encoding.
 fn sent(code: RequestCode, fields: &[(&str, Value<'_>)], then: impl Fn(&Header<'_>)) {
     for encoding in [Encoding::Json, Encoding::Binary] {

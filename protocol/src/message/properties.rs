@@ -5,6 +5,8 @@ use bytes::BufMut;
 /// Ends a property.
 pub(crate) const PROPERTY_END: u8 = 2;
 const NAME_END: u8 = 1;
+/// Stands between business keys.
+const KEY_SEPARATOR: char = ' ';
 
 /// Declares the names of the properties that RocketMQ gives a meaning.
 macro_rules! names {
@@ -54,6 +56,14 @@ names! {
     TIMER_DELAY_MS = "TIMER_DELAY_MS": "Delay in milliseconds.";
     TIMER_DELIVER_MS = "TIMER_DELIVER_MS": "Time of delivery in milliseconds.";
     TIMER_OUT_MS = "TIMER_OUT_MS": "Time of delivery as the broker rounded it.";
+    TIMER_ENQUEUE_MS = "TIMER_ENQUEUE_MS": "When a delayed message was put aside.";
+    TIMER_DEQUEUE_MS = "TIMER_DEQUEUE_MS": "When a delayed message was delivered.";
+    TIMER_DELAY_LEVEL = "TIMER_DELAY_LEVEL": "Delay level, when it was turned into a time.";
+    TIMER_ROLL_TIMES = "TIMER_ROLL_TIMES": "How often a long delay was put aside anew.";
+    TIMER_DEL_UNIQKEY = "TIMER_DEL_UNIQKEY": "Marks the recall of a delayed message.";
+    EXTEND_UNIQ_INFO = "EXTEND_UNIQ_INFO": "More to tell apart copies of a message.";
+    BORN_HOST = "__BORNHOST": "Who sent it, when a gateway passed it on.";
+    BORN_TIMESTAMP = "BORN_TIMESTAMP": "When it was sent, when a gateway passed it on.";
     DLQ_ORIGIN_TOPIC = "DLQ_ORIGIN_TOPIC": "Topic of a dead letter.";
     DLQ_ORIGIN_MESSAGE_ID = "DLQ_ORIGIN_MESSAGE_ID": "Offset message id of a dead letter.";
 }
@@ -89,19 +99,57 @@ impl<'a> Properties<'a> {
         })
     }
 
+    /// What a message is found by: its unique key, and each of its business keys.
+    pub fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (mut unique, mut keys) = (None, "");
+        for (name, value) in self.iter() {
+            match name {
+                UNIQ_KEY => unique = Some(value),
+                KEYS => keys = value,
+                _ => {}
+            }
+        }
+        unique.into_iter().chain(keys.split(KEY_SEPARATOR).filter(|key| !key.is_empty()))
+    }
+
     /// The value of a property.
     pub fn get(&self, name: &str) -> Option<&'a str> {
         self.iter().filter(|(known, _)| *known == name).last().map(|(_, value)| value)
     }
 }
 
+/// Writes properties anew, without those in `remove` and with those in `put` behind the rest.
+///
+/// What is put replaces what has its name. The rest keeps its bytes and its order; only what Java would not read as
+/// a property is left out. Names and values of `put` must not hold the two separators; see [`is_writable`].
+pub fn rewrite(properties: &[u8], remove: &[&str], put: &[(&str, &str)]) -> Vec<u8> {
+    let put_bytes: usize = put.iter().map(|(name, value)| name.len() + value.len() + 2).sum();
+    let mut written = Vec::with_capacity(properties.len() + 1 + put_bytes);
+    for entry in properties.split(|&byte| byte == PROPERTY_END) {
+        let Some((name, _)) = parts(entry) else { continue };
+        let is_named = |known: &str| known.as_bytes() == name;
+        if remove.iter().any(|known| is_named(known)) {
+            continue;
+        }
+        if !put.iter().any(|(known, _)| is_named(known)) {
+            written.extend_from_slice(entry);
+            written.push(PROPERTY_END);
+        }
+    }
+    put.iter().for_each(|(name, value)| write(name, value, &mut written));
+    written
+}
+
 fn split(entry: &[u8]) -> Option<(&str, &str)> {
+    let (name, value) = parts(entry)?;
+    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+}
+
+/// Name and value of an entry, neither of them empty.
+fn parts(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     let name_end = memchr::memchr(NAME_END, entry)?;
     let (name, value) = (&entry[..name_end], &entry[name_end + 1..]);
-    if name.is_empty() || value.is_empty() {
-        return None;
-    }
-    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
+    (!name.is_empty() && !value.is_empty()).then_some((name, value))
 }
 
 /// Appends a property. Name and value must not hold the two separators; see [`is_writable`].
@@ -138,7 +186,46 @@ mod tests {
         assert_eq!(Properties::new(b"a\x01\xFF\x02b\x01x\x02").get("a"), None);
     }
 
+    fn check_rewrite(bytes: &str, remove: &[&str], put: &[(&str, &str)], expected: &str) {
+        assert_eq!(rewrite(bytes.as_bytes(), remove, put), expected.as_bytes(), "{bytes:?}");
+    }
+
+    #[test]
+    fn properties_are_written_anew() {
+        check_rewrite("", &["a"], &[], "");
+        check_rewrite("a\u{1}1\u{2}b\u{1}2", &[], &[("c", "3")], "a\u{1}1\u{2}b\u{1}2\u{2}c\u{1}3\u{2}");
+        check_rewrite("a\u{1}1\u{2}b\u{1}2\u{2}a\u{1}3\u{2}", &["a"], &[], "b\u{1}2\u{2}");
+        check_rewrite("a\u{1}1\u{2}b\u{1}2\u{2}", &["x"], &[("a", "9")], "b\u{1}2\u{2}a\u{1}9\u{2}");
+        check_rewrite("a\u{1}1\u{1}2\u{2}plain\u{2}\u{1}x\u{2}b\u{1}\u{2}", &[], &[], "a\u{1}1\u{1}2\u{2}");
+        assert_eq!(rewrite(b"a\x01\xFF\x02b\x01x\x02", &["b"], &[]), b"a\x01\xFF\x02");
+    }
+
+    #[test]
+    fn a_message_is_found_by_its_unique_key_and_each_business_key() {
+        let keys = |bytes: &str| -> Vec<String> {
+            Properties::new(bytes.as_bytes()).index_keys().map(str::to_owned).collect()
+        };
+        assert!(keys("TAGS\u{1}A\u{2}").is_empty());
+        assert_eq!(keys("KEYS\u{1}a  b \u{2}UNIQ_KEY\u{1}U\u{2}"), ["U", "a", "b"]);
+        assert_eq!(keys("KEYS\u{1}a\u{2}KEYS\u{1}b c"), ["b", "c"]);
+        assert_eq!(keys("UNIQ_KEY\u{1}a b"), ["a b"]);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_put_is_read_and_what_is_removed_is_not(bytes: Vec<u8>, name in "[a-c]", value in ".{1,3}") {
+            prop_assume!(is_writable(&value));
+            let written = rewrite(&bytes, &["d"], &[(&name, &value)]);
+            let written = Properties::new(&written);
+            prop_assert_eq!(written.get(&name), Some(&*value));
+            prop_assert_eq!(written.get("d"), None);
+            let rest = |properties: Properties<'_>| -> Vec<(String, String)> {
+                let others = properties.iter().filter(|(known, _)| *known != name && *known != "d");
+                others.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            };
+            prop_assert_eq!(rest(written), rest(Properties::new(&bytes)));
+        }
+
         #[test]
         fn properties_read_back(properties in proptest::collection::vec((".{1,5}", ".{1,5}"), 0..5)) {
             let mut bytes = Vec::new();

@@ -1,8 +1,11 @@
 //! Opening: recovery below, then everything that an open log consists of.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
+use crate::catalogue::Catalogue;
+use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::device::Files;
 use crate::epoch::{self, EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
@@ -18,7 +21,7 @@ use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::staging::chunk::Pool;
 use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
-use crate::sync::{Doorbell, Mutex};
+use crate::sync::{AtomicU64, Doorbell, Mutex};
 use crate::writer::Writer;
 
 use super::shared::{DurablePoint, Shared};
@@ -40,8 +43,9 @@ pub(super) fn open<T: Send + 'static>(
     let recovery_options =
         RecoveryOptions { segment_bytes: options.segment_bytes, log_id: None, repair: options.repair };
     let recovered = recovery::recover(&*files, &recovery_options)?;
-    let Recovered { checkpoint, epoch, mut epochs, end, chain, stored_at, next, report } = recovered;
-    let (log_id, segment_bytes) = (checkpoint.current().log_id, checkpoint.current().segment_bytes);
+    let Recovered { checkpoint, epoch, mut epochs, end, chain, stored_at, segments, next, report } =
+        recovered;
+    let Checkpoint { log_id, segment_bytes, newest_segment, .. } = *checkpoint.current();
 
     let (base, beginning) = match next {
         NextGroup::Continues { segment, tail } => {
@@ -66,6 +70,7 @@ pub(super) fn open<T: Send + 'static>(
     let asked = (options.visibility == Visibility::Written).then(|| Arc::clone(&writer_bell));
     let handover = Arc::new(Handover::default());
     let shared = Arc::new(Shared {
+        files: Arc::clone(&files),
         clock,
         log_id,
         seed: log_id.seed(),
@@ -79,7 +84,10 @@ pub(super) fn open<T: Send + 'static>(
         written: Frontier::new(end, None),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), segment_bytes, base, end)?,
+        ground: Ground::open(Arc::clone(&files), segment_bytes, base.min(newest_segment), end)?,
+        trimmed: AtomicU64::new(report.start.get()),
+        remains: Mutex::new(VecDeque::new()),
+        segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),
         cold: ColdFiles::new(Arc::clone(&files)),
         writer_bell,

@@ -1,9 +1,12 @@
 //! What the threads of a log share besides the append lock.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::catalogue::Catalogue;
 use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::clock::Clock;
+use crate::device::Files;
 use crate::epoch::EpochStart;
 use crate::frontier::Frontier;
 use crate::ground::Ground;
@@ -14,10 +17,11 @@ use crate::log_id::{LogId, Seed};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stop, Stopped};
 use crate::reader::{ColdFiles, HotTail};
-use crate::sync::{Doorbell, Mutex};
+use crate::sync::{AtomicU64, Doorbell, Mutex};
 
 /// Everything about an open log but its state and its staging.
 pub(crate) struct Shared {
+    pub(crate) files: Arc<dyn Files>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) log_id: LogId,
     pub(crate) seed: Seed,
@@ -33,6 +37,11 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ground: Ground,
+    /// The first byte that is kept. Moved by [`Shared::trim`] alone, under `remains`.
+    pub(crate) trimmed: AtomicU64,
+    /// Bases of trimmed segments whose files are still to be removed. Taken before `checkpoint`.
+    pub(crate) remains: Mutex<VecDeque<PhysicalOffset>>,
+    pub(crate) segments: Catalogue,
     pub(crate) hot: HotTail,
     pub(crate) cold: ColdFiles,
     pub(crate) writer_bell: Arc<Doorbell>,
@@ -63,12 +72,8 @@ impl Shared {
         }
     }
 
-    /// The log's first byte that is kept.
-    pub(crate) fn oldest(&self) -> PhysicalOffset {
-        self.checkpoint.lock().current().oldest_segment
-    }
-
-    /// Stores a checkpoint of the durable end, with what `change` changes in it.
+    /// Stores a checkpoint of the durable end, with what `change` changes in it. Once one has said that the log is
+    /// closed, those behind it say so too: nothing is appended any more.
     pub(crate) fn store_checkpoint(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<(), Cause> {
         let mut file = self.checkpoint.lock();
         let point = *self.durable_point.lock();
@@ -78,7 +83,6 @@ impl Shared {
             stored_at: point.stored_at,
             epoch: point.epoch.epoch,
             epoch_start: point.epoch.start,
-            clean: false,
             ..*file.current()
         };
         change(&mut next);

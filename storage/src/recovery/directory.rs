@@ -5,6 +5,7 @@ use std::io;
 
 use super::error::{Corruption, Evidence, OpenError};
 use super::segments::{HeaderBlock, Segments, header_block};
+use crate::catalogue::SegmentInfo;
 use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint, FIRST_GENERATION};
 use crate::device::Files;
 use crate::group::Chain;
@@ -14,33 +15,57 @@ use crate::segment::{BLOCK, SegmentError, SegmentFields, segment_base, segment_n
 
 /// The files that are there.
 pub(super) struct Directory {
-    /// Bases of the segments, lowest first, and what stands in their first blocks.
-    pub(super) headers: Vec<(PhysicalOffset, HeaderBlock)>,
+    /// The segments, lowest first.
+    pub(super) segments: Vec<SegmentFile>,
     /// Files under preparation when the last process ended.
     pub(super) unfinished: Vec<String>,
+}
+
+/// A segment's file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SegmentFile {
+    /// By its name.
+    pub(super) base: PhysicalOffset,
+    /// What stands in its first block.
+    pub(super) header: HeaderBlock,
+    /// Its length.
+    pub(super) file_bytes: u64,
 }
 
 impl Directory {
     pub(super) fn read(files: &dyn Files) -> io::Result<Self> {
         let names = files.list("log")?;
         let bases: BTreeSet<PhysicalOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
-        let header = |base: PhysicalOffset| {
+        let read = |base: PhysicalOffset| {
             let mut block = [0; BLOCK];
-            let read = files.open(&segment_name(base))?.read_at(0, &mut block)?;
-            Ok((base, header_block(&block[..read])))
+            let file = files.open(&segment_name(base))?;
+            let read = file.read_at(0, &mut block)?;
+            Ok(SegmentFile { base, header: header_block(&block[..read]), file_bytes: file.len()? })
         };
-        let headers = bases.into_iter().map(header).collect::<io::Result<_>>()?;
+        let segments = bases.into_iter().map(read).collect::<io::Result<_>>()?;
         let unfinished = names.iter().filter(|name| name.ends_with(".tmp")).map(|name| format!("log/{name}"));
         let mut unfinished: Vec<String> = unfinished.collect();
         if files.list("")?.iter().any(|name| name == CHECKPOINT_NEW_NAME) {
             unfinished.push(CHECKPOINT_NEW_NAME.to_owned());
         }
-        Ok(Self { headers, unfinished })
+        Ok(Self { segments, unfinished })
     }
 
     /// Whether no segment was ever written to.
     pub(super) fn is_blank(&self) -> bool {
-        self.headers.iter().all(|(_, header)| *header == HeaderBlock::Blank)
+        self.segments.iter().all(|segment| segment.header == HeaderBlock::Blank)
+    }
+
+    /// What there is to know about the segments from `oldest` on that hold groups of a log that ends at `end`.
+    pub(super) fn infos(&self, oldest: PhysicalOffset, end: PhysicalOffset) -> Vec<SegmentInfo> {
+        let kept = self.segments.iter().filter(|segment| segment.base >= oldest && segment.base < end);
+        kept.filter_map(|&SegmentFile { base, header, file_bytes }| match header {
+            HeaderBlock::Sound(SegmentFields { created_at, .. }) => {
+                Some(SegmentInfo { base, created_at, stored_bytes: file_bytes.min(end.since(base)) })
+            }
+            _ => None,
+        })
+        .collect()
     }
 }
 
@@ -57,7 +82,7 @@ pub(super) fn judge(
 ) -> Result<Vec<PhysicalOffset>, OpenError> {
     let segment_bytes = checkpoint.segment_bytes;
     let mut left_over = Vec::new();
-    for (base, header) in &directory.headers {
+    for SegmentFile { base, header, .. } in &directory.segments {
         refuse_strangers(*base, header, checkpoint.log_id)?;
         let behind = *base > checkpoint.newest_segment;
         if base.get() % segment_bytes != 0 {
@@ -71,11 +96,11 @@ pub(super) fn judge(
             return Err(OpenError::Unexpected { file: segment_name(*base) });
         }
     }
-    let mut named = directory.headers.iter().filter(|(base, _)| *base >= checkpoint.oldest_segment);
+    let mut named = directory.segments.iter().filter(|segment| segment.base >= checkpoint.oldest_segment);
     let mut expected = checkpoint.oldest_segment;
     while expected <= checkpoint.newest_segment {
         match named.next() {
-            Some((base, header)) if *base == expected => {
+            Some(SegmentFile { base, header, .. }) if *base == expected => {
                 if expected < checkpoint.durable_end {
                     check_header(*base, header, segment_bytes)
                         .map_err(|evidence| corrupt(*base, 0, evidence))?;
@@ -140,16 +165,16 @@ pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
 }
 
 /// For repair: the checkpoint that the segments' own headers suggest. `None` when no header is sound.
-pub(super) fn rebuild(headers: &[(PhysicalOffset, HeaderBlock)]) -> Option<Checkpoint> {
-    let sound = |(base, header): &(PhysicalOffset, HeaderBlock)| match header {
+pub(super) fn rebuild(segments: &[SegmentFile]) -> Option<Checkpoint> {
+    let sound = |SegmentFile { base, header, .. }: &SegmentFile| match header {
         HeaderBlock::Sound(fields) if check_header(*base, header, fields.segment_bytes).is_ok() => {
             Some(*fields)
         }
         _ => None,
     };
-    let first = headers.iter().find_map(sound)?;
+    let first = segments.iter().find_map(sound)?;
     let mut newest_segment = first.base;
-    for (base, _) in headers {
+    for SegmentFile { base, .. } in segments {
         if *base == newest_segment.advance(first.segment_bytes) {
             newest_segment = *base;
         }
@@ -162,7 +187,7 @@ pub(super) fn rebuild(headers: &[(PhysicalOffset, HeaderBlock)]) -> Option<Check
         chain: Chain::START,
         epoch: Epoch::ZERO,
         epoch_start: PhysicalOffset::ZERO,
-        highest_epoch: headers.iter().filter_map(sound).map(|fields| fields.epoch).max()?,
+        highest_epoch: segments.iter().filter_map(sound).map(|fields| fields.epoch).max()?,
         oldest_segment: first.base,
         newest_segment,
         led_from: PhysicalOffset::ZERO,

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Clock, CommitLog, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
-    PhysicalOffset, Step,
+    AppendError, Clock, CommitLog, Files, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
+    PhysicalOffset, Step, TrimError, segment,
 };
 
 /// What tests append.
@@ -76,7 +76,10 @@ pub struct World {
     pub units: Vec<ExpectedUnit>,
     /// Everything below was acknowledged, at any time since the first opening.
     pub acknowledged_end: PhysicalOffset,
-    /// Records that were handed over to be folded since the last opening.
+    /// Where the log begins, and where it may begin after a trim that nobody saw to its end.
+    pub trimmed: PhysicalOffset,
+    trimmed_max: PhysicalOffset,
+    /// Records that were handed over to be folded since the last opening, and not trimmed.
     folded: usize,
     next_byte: u8,
 }
@@ -109,6 +112,8 @@ impl World {
             opened,
             units: Vec::new(),
             acknowledged_end: PhysicalOffset::ZERO,
+            trimmed: PhysicalOffset::ZERO,
+            trimmed_max: PhysicalOffset::ZERO,
             folded: 0,
             next_byte: 0,
         })
@@ -157,6 +162,26 @@ impl World {
     pub fn settle(&mut self) -> Result<(), Violation> {
         while self.step_writer()? == Step::Worked {}
         Ok(())
+    }
+
+    /// Trims the log, and forgets what lay below.
+    pub fn trim(&mut self, to: PhysicalOffset) -> Result<PhysicalOffset, TrimError> {
+        let outcome = self.opened.log.trim(to);
+        if !matches!(outcome, Err(TrimError::Beyond { .. })) {
+            self.trimmed_max = self.trimmed_max.max(to.align_down(SEGMENT_BYTES));
+        }
+        if let Ok(trimmed) = outcome {
+            self.forget_below(trimmed);
+        }
+        outcome
+    }
+
+    fn forget_below(&mut self, trimmed: PhysicalOffset) {
+        let forgotten = self.units.iter().take_while(|unit| unit.records[0].at < trimmed);
+        let forgotten = forgotten.map(|unit| unit.records.len()).sum::<usize>();
+        self.units.retain(|unit| unit.records[0].at >= trimmed);
+        self.folded = self.folded.saturating_sub(forgotten);
+        self.trimmed = trimmed;
     }
 
     pub fn step_housekeeper(&mut self) -> Step {
@@ -234,6 +259,7 @@ impl World {
             open(&disk, &self.clock, &self.options).map_err(|error| format!("cannot open: {error}"))?;
         self.opened = opened;
         self.disk = disk;
+        self.check_beginning()?;
         let groups: Vec<Group> = self
             .opened
             .log
@@ -271,6 +297,25 @@ impl World {
         self.acknowledged_end = self.acknowledged_end.min(self.frontiers().durable_end);
         self.check_records()?;
         self.check_frontiers()
+    }
+
+    /// After an opening: the log begins where a trim that was asked for left it, and no file is left below.
+    fn check_beginning(&mut self) -> Result<(), Violation> {
+        let trimmed = self.frontiers().trimmed;
+        if trimmed < self.trimmed || trimmed > self.trimmed_max {
+            return Err(format!(
+                "the log begins at {trimmed}, not from {} to {}",
+                self.trimmed, self.trimmed_max
+            ));
+        }
+        self.trimmed_max = trimmed;
+        self.forget_below(trimmed);
+        let names = self.disk.list("log").map_err(|error| error.to_string())?;
+        let mut bases = names.iter().filter_map(|name| segment::segment_base(name));
+        match bases.find(|base| *base < trimmed) {
+            Some(left_over) => Err(format!("the segment at {left_over} is left over below {trimmed}")),
+            None => Ok(()),
+        }
     }
 
     /// Reads every record by its offset, and shows that none is seen that is not visible.

@@ -1,0 +1,113 @@
+//! Giving up the log's beginning, segment by segment.
+//!
+//! ```text
+//!  checkpoint, in both slots ──► readers are told ──► files removed ──► directory flushed
+//! ```
+//!
+//! A crash behind the first step leaves files below the beginning, which the next opening removes. Nothing on the way
+//! needs space, so that a full disk can be trimmed. Files are not kept for later segments: a reader may hold one
+//! open, and must not see other bytes in it.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::log::shared::Shared;
+use crate::offset::PhysicalOffset;
+use crate::poison::{Cause, Stopped};
+use crate::segment::segment_name;
+use crate::sync::Ordering;
+
+/// Why a log's beginning was not given up, or not wholly.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrimError {
+    /// The newest segment that holds something durable stays. Nothing has changed.
+    #[error(
+        "the log cannot begin at {to}: at most at {limit}, its newest segment that holds something durable"
+    )]
+    Beyond {
+        /// Where it should begin.
+        to: PhysicalOffset,
+        /// Where it may begin at most, as things are.
+        limit: PhysicalOffset,
+    },
+    /// The log begins where it should, but takes more space than it needs: files were not removed, which the next
+    /// trim, or the next opening, tries again.
+    #[error("the log begins at {trimmed}, but a file below could not be removed: {error}")]
+    Remains {
+        /// Where the log begins.
+        trimmed: PhysicalOffset,
+        /// What the disk said.
+        error: Arc<io::Error>,
+    },
+    /// The log has stopped. If it did so just now, the next opening finds it trimmed or not.
+    #[error("the log was not trimmed: {0}")]
+    Stopped(Stopped),
+}
+
+impl Shared {
+    /// The log's first byte that is kept.
+    pub(crate) fn trimmed(&self) -> PhysicalOffset {
+        // Acquire: pairs with the store in `trim`. Whoever sees a segment's file gone sees this number too.
+        PhysicalOffset::new(self.trimmed.load(Ordering::Acquire))
+    }
+
+    /// See [`crate::CommitLog::trim`].
+    pub(crate) fn trim(&self, to: PhysicalOffset) -> Result<PhysicalOffset, TrimError> {
+        let mut remains = self.remains.lock();
+        self.check_running()?;
+        let to = to.align_down(self.segment_bytes);
+        let trimmed = self.trimmed();
+        if to > trimmed {
+            let last_durable = PhysicalOffset::new(self.durable.get().get().saturating_sub(1));
+            let limit = last_durable.align_down(self.segment_bytes);
+            if to > limit {
+                return Err(TrimError::Beyond { to, limit });
+            }
+            // Into both slots: whichever is lost one day, the other names no file that is gone.
+            for _ in 0..2 {
+                let stored = self.store_checkpoint(|checkpoint| checkpoint.oldest_segment = to);
+                self.stop_on(stored)?;
+            }
+            self.trimmed.store(to.get(), Ordering::Release);
+            self.segments.trim(to);
+            self.hot.trim(to);
+            self.cold.trim(to);
+            let mut base = trimmed;
+            while base < to {
+                remains.push_back(base);
+                base = base.advance(self.segment_bytes);
+            }
+            tracing::info!(from = trimmed.get(), to = to.get(), "the log was trimmed");
+        }
+        if remains.is_empty() {
+            return Ok(self.trimmed());
+        }
+        while let Some(base) = remains.front() {
+            match self.files.remove(&segment_name(*base)) {
+                // Gone by somebody else's hand.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(TrimError::Remains { trimmed: self.trimmed(), error: Arc::new(error) });
+                }
+                _ => remains.pop_front(),
+            };
+        }
+        // A failure may have been the report on another name in this directory, such as a segment's that was just
+        // put to use, and nobody else would hear of it.
+        let synced = self.files.sync_directory("log").map_err(|error| Cause::Directory(Arc::new(error)));
+        self.stop_on(synced)?;
+        Ok(self.trimmed())
+    }
+
+    fn check_running(&self) -> Result<(), TrimError> {
+        self.stop.reason().map_or(Ok(()), |stopped| Err(TrimError::Stopped(stopped.clone())))
+    }
+
+    fn stop_on(&self, outcome: Result<(), Cause>) -> Result<(), TrimError> {
+        if let Err(cause) = outcome {
+            self.poison(cause);
+            self.check_running()?;
+        }
+        Ok(())
+    }
+}
