@@ -34,6 +34,7 @@ use crate::rates::Rates;
 use crate::readers::Readers;
 use crate::stamp::Tentative;
 use crate::system::{self, SystemTopics};
+use crate::timers::TimerEngine;
 
 /// Consumer offsets that changed are appended together this often.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -73,6 +74,8 @@ pub struct Broker {
     pub parking: Parking,
     /// Work that may wait for the disk.
     pub readers: Readers,
+    /// Delivers delayed messages.
+    pub timers: TimerEngine,
     /// What is counted.
     pub rates: Rates,
     /// The system's own topics.
@@ -224,6 +227,7 @@ impl Broker {
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
             readers: Readers::default(),
+            timers: TimerEngine::default(),
             log,
             membership: Membership::default(),
             locks: QueueLocks::default(),

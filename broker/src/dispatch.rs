@@ -2,24 +2,28 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, PushError, QueueId};
+use skylark_index::{Entry, Extras, PushError, QueueId};
 use skylark_protocol::message::{MessageError, StoredMessage};
 use skylark_storage::record::RECORD_HEADER_BYTES;
 use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
 use tracing::error;
 
 use crate::broker::Broker;
+use crate::delay;
 use crate::folds::fold::{Event, Fold, FoldError};
 use crate::folds::heads::{Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::payload::PayloadError;
+use crate::system;
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
     broker: Arc<Broker>,
     groups: GroupQueue,
     heads: Heads,
-    messages: Vec<(QueueId, Entry)>,
+    messages: Vec<(QueueId, Entry, Option<u64>)>,
+    /// When the first of the group's timers is due.
+    first_due: Option<u64>,
     arrived: Vec<(QueueId, i32)>,
     topics_changed: bool,
 }
@@ -75,6 +79,7 @@ impl Dispatcher {
             groups,
             heads: Heads::default(),
             messages: Vec::new(),
+            first_due: None,
             arrived: Vec::new(),
             topics_changed: false,
         }
@@ -112,6 +117,9 @@ impl Dispatcher {
         drop(group);
         self.published(end);
         self.broker.parking.arrived(&self.arrived);
+        if let Some(due_ms) = self.first_due.take() {
+            self.broker.timers.arrived(due_ms);
+        }
         Ok(())
     }
 
@@ -189,7 +197,9 @@ impl Dispatcher {
             tag_hash,
             stored_at: message.store_timestamp,
         };
-        self.messages.push((queue, entry));
+        let is_delayed = message.topic == system::SCHEDULE_TOPIC;
+        let due = if is_delayed { delay::due_ms(message.properties()) } else { None };
+        self.messages.push((queue, entry, due));
         Ok(())
     }
 
@@ -203,9 +213,11 @@ impl Dispatcher {
         if index.newest_segment().is_none_or(|newest| newest < base) {
             index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
         }
-        for (queue, entry) in self.messages.drain(..) {
+        for (queue, entry, due) in self.messages.drain(..) {
             let at = entry.physical_offset;
-            index.push(queue, entry).map_err(|cause| ApplyError::Order { at, cause })?;
+            self.first_due = due.into_iter().chain(self.first_due).min();
+            let extras = Extras { due, ..Extras::default() };
+            index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
         Ok(())
@@ -226,6 +238,7 @@ impl Dispatcher {
         catalog.groups.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
         self.heads.apply(&event)?;
+        broker.timers.folded.lock().apply(&event)?;
         if let Some(topic) = topic {
             let mut index = broker.index.write();
             catalog.resolve(&topic, &mut index);

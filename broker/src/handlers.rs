@@ -13,6 +13,7 @@ pub mod offsets;
 pub mod pull;
 pub mod runtime;
 pub mod send;
+pub mod send_back;
 pub mod topics;
 
 /// Hands a request to its family.
@@ -45,10 +46,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::GET_SUBSCRIPTIONGROUP_CONFIG => groups::get(broker, request, answers),
         RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => groups::all(broker, request, answers),
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(broker, request, answers),
-        RequestCode::CONSUMER_SEND_MSG_BACK => Err(Refusal::new(
-            ResponseCode::SYSTEM_ERROR,
-            "this release does not send messages back for a later retry; consume them again from their queue",
-        )),
+        RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(broker, request, answers),
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             format!(" request type {} not supported", code.0),

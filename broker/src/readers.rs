@@ -22,7 +22,7 @@ const JOBS_MAX: usize = 16_384;
 /// Records closer together than this are read at once: a seek costs more than the bytes between.
 const JOIN_BYTES_MAX: u64 = 64 << 10;
 
-/// Work that may wait for the disk, and whose answer it prepares.
+/// Work that may wait for the disk, and what it has for its connection then.
 struct Job {
     reply: ReplyTo,
     /// What its answer may come to; counted against its connection until the answer is there.
@@ -31,7 +31,7 @@ struct Job {
     work: Box<Work>,
 }
 
-type Work = dyn FnOnce(&Broker, &mut Outbox) -> Result<(), Refusal> + Send;
+type Work = dyn FnOnce(&Broker) -> Result<Mail, Refusal> + Send;
 
 /// An answer that a reader thread prepared.
 pub struct ColdAnswer {
@@ -66,6 +66,25 @@ impl Readers {
         reply: ReplyTo,
         bytes: u64,
         work: impl FnOnce(&Broker, &mut Outbox) -> Result<(), Refusal> + Send + 'static,
+    ) -> Handled {
+        self.submit_mail(connection, reply, bytes, move |broker| {
+            let mut out = Outbox::default();
+            work(broker, &mut out)?;
+            Ok(Mail::Cold(ColdAnswer { bytes, out }))
+        })
+    }
+
+    /// Lets a reader thread fetch what a request needs. `work` gives what the session goes on with, which is to give
+    /// `bytes` back, or says why there is none.
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub fn submit_mail(
+        &self,
+        connection: &Connection,
+        reply: ReplyTo,
+        bytes: u64,
+        work: impl FnOnce(&Broker) -> Result<Mail, Refusal> + Send + 'static,
     ) -> Handled {
         let mut jobs = self.jobs.lock();
         if jobs.queue.len() >= JOBS_MAX || jobs.closed {
@@ -119,20 +138,17 @@ impl Job {
         if mailbox.is_closed() {
             return;
         }
-        let done = catch_unwind(AssertUnwindSafe(|| {
-            let mut out = Outbox::default();
-            work(broker, &mut out).map(|()| out)
-        }));
+        let done = catch_unwind(AssertUnwindSafe(|| work(broker)));
         let done = done.unwrap_or_else(|_panic| {
             Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this read; its log says more"))
         });
-        let out = done.unwrap_or_else(|refusal| {
+        let mail = done.unwrap_or_else(|refusal| {
             let mut out = Outbox::default();
             reply.failure(out.buffer(), refusal.code, &refusal.remark);
-            out
+            Mail::Cold(ColdAnswer { bytes, out })
         });
         // A closed mailbox belongs to a connection that is gone.
-        mailbox.post(Mail::Cold(ColdAnswer { bytes, out })).ok();
+        mailbox.post(mail).ok();
     }
 }
 

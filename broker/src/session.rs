@@ -8,7 +8,7 @@
 //! | its bytes to be durable                      | a written answer in `durable`  |
 //! | the folds to apply what it wrote             | a written answer in `applied`  |
 //! | the nameservers to hear of it                | a written answer in `registered` |
-//! | the folds to apply what it asks about        | the frame, in `deferred`       |
+//! | the folds to apply what it asks about        | the frame, or the message sent back, in `deferred` |
 //! | room in the log                              | the frame, in `stalled`; meanwhile the session is not ready |
 //! | a message                                    | an entry in [`crate::parking`] |
 //! | the disk                                     | a job of [`crate::readers`]    |
@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::thread;
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
 use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
@@ -28,9 +29,10 @@ use skylark_storage::{PhysicalOffset, Registration};
 use tracing::{debug, error};
 
 use crate::broker::Broker;
-use crate::context::{Answers, Connection, Done, Refusal, Request};
+use crate::context::{Answers, Connection, Done, Handled, Refusal, Request};
 use crate::handlers;
 use crate::handlers::pull::Pull;
+use crate::handlers::send_back::{self, SentBack};
 use crate::held::Held;
 use crate::readers::ColdAnswer;
 
@@ -40,6 +42,13 @@ pub enum Mail {
     Pull(Box<Pull>),
     /// A reader thread has prepared an answer.
     Cold(ColdAnswer),
+    /// A reader thread has read a message that was sent back.
+    SentBack {
+        /// What was counted against the connection for it.
+        bytes: u64,
+        /// The message, and what is to become of it.
+        sent_back: Box<SentBack>,
+    },
     /// Who belongs to this consumer group has changed.
     GroupChanged(Arc<str>),
     /// The connection is to be closed, for this reason.
@@ -89,7 +98,13 @@ pub struct ClientSession {
 
 struct Deferred {
     until: PhysicalOffset,
-    frame: Vec<u8>,
+    request: Waiting,
+}
+
+/// What there is to be looked at again.
+enum Waiting {
+    Frame(Vec<u8>),
+    SentBack(Box<SentBack>),
 }
 
 impl ClientSession {
@@ -138,17 +153,41 @@ impl ClientSession {
         };
         let broker = &*self.broker;
         let handled = catch_unwind(AssertUnwindSafe(|| handlers::handle(broker, &request, &mut answers)));
+        Ok(self.finished(handled, header.request_code(), reply, out))
+    }
+
+    /// Goes on with a message that was sent back, and says whether it has to be looked at again.
+    fn finish(&mut self, sent_back: &SentBack, out: &mut Outbox) -> Done {
+        let mut answers = Answers {
+            out,
+            durable: &mut self.durable,
+            applied: &mut self.applied,
+            registered: &mut self.registered,
+        };
+        let broker = &*self.broker;
+        let handled = catch_unwind(AssertUnwindSafe(|| send_back::finish(broker, sent_back, &mut answers)));
+        self.finished(handled, RequestCode::CONSUMER_SEND_MSG_BACK, sent_back.reply(), out)
+    }
+
+    /// Writes the answer of a request that was refused, or whose handler panicked.
+    fn finished(
+        &self,
+        handled: thread::Result<Handled>,
+        code: RequestCode,
+        reply: ReplyTo,
+        out: &mut Outbox,
+    ) -> Done {
         let handled = handled.unwrap_or_else(|_panic| {
-            error!(code = %header.request_code(), peer = %self.connection.peer.address, "a handler panicked");
+            error!(%code, peer = %self.connection.peer.address, "a handler panicked");
             Err(Refusal::new(
                 ResponseCode::SYSTEM_ERROR,
                 "the broker failed on this request; its log says more",
             ))
         });
-        Ok(handled.unwrap_or_else(|refusal| {
+        handled.unwrap_or_else(|refusal| {
             reply.failure(out.buffer(), refusal.code, &refusal.remark);
             Done::Answered
-        }))
+        })
     }
 
     fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<Done, CloseReason> {
@@ -167,6 +206,18 @@ impl ClientSession {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
                     out.append(answer.out);
+                }
+                Mail::SentBack { bytes, sent_back } => {
+                    // Relaxed: as above.
+                    self.connection.cold_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                    // Taken before the attempt, so that room made meanwhile is not missed.
+                    let next = self.broker.applied.get().advance(1);
+                    let until = match self.finish(&sent_back, out) {
+                        Done::Answered => continue,
+                        Done::After(until) => until,
+                        Done::NoRoom => next,
+                    };
+                    self.deferred.push_back(Deferred { until, request: Waiting::SentBack(sent_back) });
                 }
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
@@ -198,15 +249,21 @@ impl ClientSession {
             if waited.is_pending() {
                 break;
             }
-            let Deferred { frame, .. } = self.deferred.pop_front().expect("the front was looked at above");
-            match self.handle_again(&frame, out)? {
-                Done::Answered => {}
+            let next = self.broker.applied.get().advance(1);
+            let Deferred { request, .. } = self.deferred.pop_front().expect("the front was looked at above");
+            let done = match &request {
+                Waiting::Frame(frame) => self.handle_again(frame, out)?,
+                Waiting::SentBack(sent_back) => self.finish(sent_back, out),
+            };
+            match (done, request) {
+                (Done::Answered, _) => {}
                 // A stopped log applies no more, so there is nothing left to wait for.
-                Done::After(_) if matches!(waited, Poll::Ready(Err(_))) => {
+                (Done::After(_), _) if matches!(waited, Poll::Ready(Err(_))) => {
                     return Err(CloseReason::Session("the log has stopped".to_owned()));
                 }
-                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
-                Done::NoRoom => self.stalled = Some(frame),
+                (Done::After(until), request) => self.deferred.push_front(Deferred { until, request }),
+                (Done::NoRoom, Waiting::Frame(frame)) => self.stalled = Some(frame),
+                (Done::NoRoom, request) => self.deferred.push_front(Deferred { until: next, request }),
             }
         }
         Ok(())
@@ -221,7 +278,9 @@ impl ClientSession {
             let waiting = self.broker.applied.wait(&mut self.room, next, cx.waker());
             match self.handle_again(&frame, out)? {
                 Done::Answered => {}
-                Done::After(until) => self.deferred.push_front(Deferred { until, frame }),
+                Done::After(until) => {
+                    self.deferred.push_front(Deferred { until, request: Waiting::Frame(frame) });
+                }
                 Done::NoRoom => {
                     self.stalled = Some(frame);
                     if waiting.is_pending() {
@@ -243,7 +302,10 @@ impl Session for ClientSession {
         };
         match done {
             Done::Answered => {}
-            Done::After(until) => self.deferred.push_back(Deferred { until, frame: frame.to_vec() }),
+            Done::After(until) => {
+                let request = Waiting::Frame(frame.to_vec());
+                self.deferred.push_back(Deferred { until, request });
+            }
             Done::NoRoom => self.stalled = Some(frame.to_vec()),
         }
         Ok(())

@@ -108,7 +108,8 @@ pub fn create(
     }
 }
 
-fn target(config: &TopicConfig, queues: &[QueueId], queue_id: u32) -> Target {
+/// The queue with this number, which is below the topic's counts.
+pub fn target(config: &TopicConfig, queues: &[QueueId], queue_id: u32) -> Target {
     let queue = *queues.get(queue_id as usize).expect("a topic has all queues below its counts");
     Target { queue, queue_id, multi_tags: config.filter == FilterType::MultiTag }
 }
