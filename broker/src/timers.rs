@@ -206,6 +206,3 @@ impl TimerEngine {
         self.rung.wait_while_for(&mut bell, sleeps, time);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -134,7 +134,7 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
     let text = |value| Some(Value::Text(value));
     let send =
         |changes: &[(&'static str, Option<Value<'static>>)]| with(send_fields("topic", 0, ""), changes);
-    let delayed = "DELAY\u{1}3\u{2}";
+    let delayed = "DELAY\u{1}soon\u{2}";
     let timed = "TIMER_DELAY_MS\u{1}3\u{2}";
     let half = "TRAN_MSG\u{1}true\u{2}";
     let pull = |changes: &[(&'static str, Option<Value<'static>>)]| {

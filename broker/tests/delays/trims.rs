@@ -1,0 +1,102 @@
+//! Timers that would go with the log's old end are appended again.
+
+use skylark_broker::config::Settings;
+use skylark_broker::timers::{Carried, CarryError, Next};
+use skylark_protocol::code::RequestCode;
+use skylark_storage::PhysicalOffset;
+
+use super::world::{START_MS, World, level};
+use crate::support::raw::send_fields;
+
+const SEGMENT_BYTES: u64 = 65_536;
+
+fn world() -> World {
+    World::new(1, Settings { segment_bytes: Some(SEGMENT_BYTES), ..Settings::default() })
+}
+
+fn fill(world: &mut World, levels: &[i32], to: u64) -> u64 {
+    let mut sent = 0;
+    while world.end().get() < to {
+        let asked = levels[usize::try_from(sent).unwrap() % levels.len()];
+        let body = format!("{sent} {}", "x".repeat(200));
+        world.submit(RequestCode::SEND_MESSAGE_V2, &send_fields("t", 0, &level(asked)), body.as_bytes());
+        world.settle();
+        sent += 1;
+    }
+    assert!(world.answers().iter().all(|answer| answer.code == 0));
+    sent
+}
+
+fn numbers(world: &mut World) -> Vec<u64> {
+    let pulled = world.pulled("t", 0).into_iter();
+    let number = |body: Vec<u8>| String::from_utf8(body).unwrap().split(' ').next().unwrap().parse().unwrap();
+    pulled.map(|message| number(message.body)).collect()
+}
+
+fn carry(world: &mut World, below: u64) -> u32 {
+    let broker = std::sync::Arc::clone(&world.running.broker);
+    for units in 0.. {
+        match broker.timers.carry_forward(&broker, PhysicalOffset::new(below)).unwrap() {
+            Carried::Some { .. } => world.settle(),
+            Carried::All { end } => {
+                assert!(broker.applied.get() >= end);
+                return units;
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn what_is_pending_below_a_trim_fires_once() {
+    let mut world = world();
+    let sent = fill(&mut world, &[1, 2, 17], 4 * SEGMENT_BYTES);
+    // A third has fired, and of the rest a half is due soon.
+    world.advance(1001);
+    let fired = numbers(&mut world).len() as u64;
+    assert_eq!(fired, sent.div_ceil(3));
+    let units = carry(&mut world, 3 * SEGMENT_BYTES);
+    assert!(units > 1, "{units}");
+    assert_eq!(carry(&mut world, 3 * SEGMENT_BYTES), 0, "there is nothing left to do");
+    assert_eq!(numbers(&mut world).len() as u64, fired);
+    world.crash(true);
+    assert_eq!(carry(&mut world, 3 * SEGMENT_BYTES), 0);
+    world.advance(5000);
+    world.crash(true);
+    world.advance(3_600_001);
+    let mut all = numbers(&mut world);
+    all.sort_unstable();
+    assert_eq!(all, (0..sent).collect::<Vec<_>>());
+}
+
+#[test]
+fn timers_fire_while_others_are_carried() {
+    let mut world = world();
+    let sent = fill(&mut world, &[2, 16], 4 * SEGMENT_BYTES);
+    let broker = std::sync::Arc::clone(&world.running.broker);
+    let below = PhysicalOffset::new(3 * SEGMENT_BYTES);
+    assert!(matches!(broker.timers.carry_forward(&broker, below), Ok(Carried::Some { .. })));
+    // The copies of the first unit become visible behind the turn of those that fire here.
+    world.clock.advance(std::time::Duration::from_millis(5001));
+    assert_eq!(broker.timers.step(&broker), Next::Applied(world.end()));
+    world.fire();
+    carry(&mut world, below.get());
+    world.fire();
+    let mut due = numbers(&mut world);
+    due.sort_unstable();
+    assert_eq!(due, (0..sent).step_by(2).collect::<Vec<_>>());
+    world.crash(false);
+    world.advance(1_800_000);
+    let mut all = numbers(&mut world);
+    all.sort_unstable();
+    assert_eq!(all, (0..sent).collect::<Vec<_>>());
+    assert!(world.now_ms() > START_MS);
+}
+
+#[test]
+fn nothing_is_carried_that_the_folds_do_not_know() {
+    let world = world();
+    let broker = &world.running.broker;
+    let beyond = world.end().advance(1);
+    assert!(matches!(broker.timers.carry_forward(broker, beyond), Err(CarryError::Unreadable)));
+}
