@@ -13,6 +13,8 @@ mod apache;
 mod mqadmin;
 #[path = "interop/scenario.rs"]
 mod scenario;
+#[path = "interop/target.rs"]
+mod target;
 #[path = "interop/toolchain.rs"]
 mod toolchain;
 
@@ -21,6 +23,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use scenario::{JavaClient, start_go, value, verdict};
 use support::server::Server;
+use target::Target;
 
 /// One scenario at a time: several JVMs and brokers on few cores would make time-outs of the clients' own.
 fn turn() -> MutexGuard<'static, ()> {
@@ -194,6 +197,151 @@ fn go_sends_and_consumes_over_restarts() {
     assert!(server.terminate().success());
     server.restart();
     verdict(&server, pull.finish(limit), &["go.pull", "go.pull-from"]);
+}
+
+/// Scenarios that go on while the broker is killed beneath them, on a broker of their own.
+///
+/// With `SKYLARK_INTEROP_AGAINST=apache` they run against Apache's broker, which shows that they expect what it
+/// does; `lenient` are the options for the promises that it does not give.
+fn check_java_over_kills(scenario: &str, lenient: &[&str], checks: &[&str]) {
+    let _turn = turn();
+    let Some(client) = JavaClient::built() else { return };
+    let Some(mut target) = Target::start() else { return };
+    let lenient: Vec<String> = lenient.iter().map(|&option| option.to_owned()).collect();
+    let options = if target.is_apache() { lenient.as_slice() } else { &[] };
+    client.check_over_kills(&mut target, scenario, options, checks);
+    target.stop();
+}
+
+#[test]
+fn java_delayed_messages_come_once_and_not_before_their_time() {
+    check_java_over_kills(
+        "delay",
+        &["may-repeat=1"],
+        &[
+            "delay.visible",
+            "delay.over-kill",
+            "delay.kill-between",
+            "delay.never-early",
+            "delay.in-time",
+            "delay.once",
+        ],
+    );
+}
+
+#[test]
+fn java_retries_come_after_their_delay_also_over_a_kill() {
+    check_java_over_kills(
+        "retry",
+        &["may-repeat=1"],
+        &[
+            "retry.sent-back",
+            "retry.comes-again",
+            "retry.no-oftener",
+            "retry.never-early",
+            "retry.in-time",
+            "retry.properties",
+        ],
+    );
+}
+
+#[test]
+fn java_gives_up_into_the_dead_letter_topic() {
+    check_java_over_kills(
+        "dead-letters",
+        &[],
+        &[
+            "dead-letter.after-retries",
+            "dead-letter.permission",
+            "dead-letter.at-once",
+            "dead-letter.by-group",
+            "dead-letter.clients-limit-first",
+            "dead-letter.orderly",
+            "dead-letter.orderly-goes-on",
+        ],
+    );
+}
+
+/// Takes a little over a minute: a dead member's lease has to run out.
+#[test]
+fn java_keeps_order_while_members_and_the_broker_come_and_go() {
+    check_java_over_kills(
+        "order",
+        &[],
+        &[
+            "order.two-members",
+            "order.joined",
+            "order.lease-of-the-dead",
+            "order.over-kill",
+            "order.complete",
+            "order.kept",
+            "order.one-at-a-time",
+        ],
+    );
+}
+
+#[test]
+fn java_queues_move_as_members_come_and_go() {
+    check_java_over_kills(
+        "members",
+        &[],
+        &[
+            "members.first-has-all",
+            "members.joined",
+            "members.left",
+            "members.child-joined",
+            "members.killed",
+        ],
+    );
+}
+
+#[test]
+fn java_finds_messages() {
+    check_java_over_kills(
+        "find",
+        &[],
+        &["find.by-key", "find.by-id", "find.by-time", "find.by-queue-offset", "find.by-wrong-offset"],
+    );
+}
+
+#[test]
+fn java_groups_go_where_an_operator_sends_them() {
+    check_java_over_kills(
+        "reset",
+        &["settle-ms=16000"],
+        &[
+            "reset.live",
+            "reset.pending",
+            "reset.commits-do-not-count",
+            "reset.over-kill",
+            "reset.absent",
+            "reset.to-the-start",
+            "reset.skips-backlog",
+            "reset.by-queue",
+            "reset.beyond-the-end",
+        ],
+    );
+}
+
+#[test]
+fn java_requests_are_replied_to() {
+    check_java_over_kills("request", &[], &["request.reply"]);
+}
+
+#[test]
+fn java_sees_nothing_of_a_topics_earlier_life() {
+    // Apache's own dispatches the log again after a kill, without a look at topics.
+    check_java_over_kills(
+        "recreate",
+        &["kill=0"],
+        &[
+            "recreate.first-life",
+            "recreate.deleted",
+            "recreate.empty",
+            "recreate.offsets",
+            "recreate.only-the-second-life",
+        ],
+    );
 }
 
 #[test]

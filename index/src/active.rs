@@ -1,5 +1,6 @@
-//! The entries of one segment, in memory.
+//! The index of one segment, in memory.
 
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::mem::size_of;
 
@@ -9,36 +10,63 @@ use skylark_storage::PhysicalOffset;
 
 use crate::column::Column;
 use crate::directory::Run;
-use crate::index::Entry;
+use crate::index::{Entry, Extras, PushError};
+use crate::timers::TimerSlot;
 
-/// One log-ordered column of entries, each linked to the next of its queue, and a directory of runs.
+/// One log-ordered column of entries, each linked to the next of its queue, a directory of runs, and the keys and
+/// due times of the messages that have some.
 ///
 /// Invariant: a run's entries are its first one and the `count − 1` that follow it by links. Entries whose offset is
 /// a multiple of [`ANCHOR_EVERY`] are also anchored, but for a run's first, which the directory finds; so no look-up
 /// follows more than 255 links.
 ///
-/// The methods that read ask for nothing that an immutable file could not answer by itself: when sealed segments
-/// move to files, their type takes this one's place behind the same calls.
+/// Nothing in it changes once the log has gone on to the next segment: what is finished is shared with whoever
+/// writes it to a file.
 pub(crate) struct ActiveSegment {
+    number: u32,
     base: PhysicalOffset,
+    /// Known once the segment is finished.
+    end: PhysicalOffset,
     created_at: u64,
     entries: Column<Slot>,
     runs: Column<Run>,
     anchors: HashTable<Anchor>,
+    /// In the log's order.
+    pub(crate) keys: Column<KeySlot>,
+    /// In the log's order.
+    pub(crate) timers: Column<TimerSlot>,
+    /// The timers' positions by due time, then by position.
+    pub(crate) due: BTreeSet<(u64, u32)>,
+}
+
+/// A message that was checked to follow.
+pub(crate) struct NewEntry<'a> {
+    pub(crate) queue_offset: u64,
+    pub(crate) slot: Slot,
+    pub(crate) extras: Extras<'a>,
 }
 
 /// A message, as the column keeps it.
-struct Slot {
+#[derive(Clone, Copy)]
+pub(crate) struct Slot {
     /// Where the record starts, from the segment's first byte.
-    record_at: u32,
+    pub(crate) record_at: u32,
     /// Length of the whole record, header included.
-    record_bytes: u32,
+    pub(crate) record_bytes: u32,
     /// Hash of the tag.
-    tag_hash: i32,
+    pub(crate) tag_hash: i32,
     /// Milliseconds since the segment was created.
-    stored_at_delta: u32,
+    pub(crate) stored_at_delta: u32,
     /// Position of the queue's next entry; zero while there is none, since nothing links back to the first entry.
     next: u32,
+}
+
+/// By one of its keys a message is found.
+pub(crate) struct KeySlot {
+    /// See [`key_hash`](crate::key_hash).
+    pub(crate) hash: u32,
+    /// Position of the message's entry.
+    pub(crate) entry: u32,
 }
 
 /// Where the entry with queue offset `block × ANCHOR_EVERY` of a run is.
@@ -53,15 +81,37 @@ const ANCHOR_EVERY: u64 = 256;
 
 /// Bytes of a message in the column, which is nearly all it costs.
 const _: () = assert!(size_of::<Slot>() == 20 && size_of::<Anchor>() == 16 && size_of::<Run>() == 40);
+const _: () = assert!(size_of::<KeySlot>() == 8 && size_of::<TimerSlot>() == 16);
 
 impl ActiveSegment {
-    pub(crate) fn new(base: PhysicalOffset, created_at: u64) -> Self {
-        Self { base, created_at, entries: Column::new(), runs: Column::new(), anchors: HashTable::new() }
+    pub(crate) fn new(number: u32, base: PhysicalOffset, created_at: u64) -> Self {
+        Self {
+            number,
+            base,
+            end: base,
+            created_at,
+            entries: Column::new(),
+            runs: Column::new(),
+            anchors: HashTable::new(),
+            keys: Column::new(),
+            timers: Column::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Which segment of the log it is, counted from the first.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// The segment's first byte.
     pub(crate) fn base(&self) -> PhysicalOffset {
         self.base
+    }
+
+    /// Where the segment ends, once it is finished.
+    pub(crate) fn end(&self) -> PhysicalOffset {
+        self.end
     }
 
     /// When the segment was created: the lowest time its entries can express.
@@ -72,6 +122,11 @@ impl ActiveSegment {
     /// Where the record of the newest entry starts, or the segment does.
     pub(crate) fn last_record(&self) -> PhysicalOffset {
         self.base.advance(self.entries.last().map_or(0, |slot| u64::from(slot.record_at)))
+    }
+
+    /// When the newest message was stored, if there is one.
+    pub(crate) fn newest_stored_at(&self) -> Option<u64> {
+        self.entries.last().map(|slot| self.created_at + u64::from(slot.stored_at_delta))
     }
 
     /// How many entries there are.
@@ -96,26 +151,34 @@ impl ActiveSegment {
         slot
     }
 
-    /// Empties a run, which will go on at offset `first`. Anchors of its old entries stay: they are below `first`,
-    /// where nobody looks any more.
-    pub(crate) fn restart_run(&mut self, slot: u32, first: u64) {
-        let run = self.runs.at_mut(slot);
-        (run.first, run.count, run.first_entry) = (first, 0, 0);
+    /// Checks that a message may follow the newest one, which was stored at `stored_at`.
+    pub(crate) fn check<'a>(
+        &self,
+        stored_at: u64,
+        entry: &Entry,
+        extras: Extras<'a>,
+    ) -> Result<NewEntry<'a>, PushError> {
+        let Entry { queue_offset, physical_offset: at, record_bytes, tag_hash, stored_at: found } = *entry;
+        let (base, last) = (self.base, self.last_record());
+        let record_at = if at < last { None } else { u32::try_from(at.since(base)).ok() };
+        let Some(record_at) = record_at else {
+            return Err(PushError::PhysicalOffset { base, last, found: at });
+        };
+        let created_at = self.created_at;
+        let delta = if found < stored_at { None } else { found.checked_sub(created_at) };
+        let Some(stored_at_delta) = delta.and_then(|delta| u32::try_from(delta).ok()) else {
+            return Err(PushError::StoredAt { created_at, last: stored_at, found });
+        };
+        let slot = Slot { record_at, record_bytes, tag_hash, stored_at_delta, next: 0 };
+        Ok(NewEntry { queue_offset, slot, extras })
     }
 
-    /// Adds the next entry of a run, whose latest one is at `last`. The caller has checked that both differences
-    /// fit 32 bits, and that the offset is the run's end. Says where the entry is.
-    pub(crate) fn push(
-        &mut self,
-        run: u32,
-        last: u32,
-        record_at: u32,
-        stored_at_delta: u32,
-        entry: &Entry,
-    ) -> u32 {
+    /// Adds the next entry of a run, whose latest one is at `last`. The caller has checked that the offset is the
+    /// run's end. Says where the entry is.
+    pub(crate) fn push(&mut self, run: u32, last: u32, entry: &NewEntry<'_>) -> u32 {
         let at = position(self.entries.len());
-        let Entry { queue_offset, record_bytes, tag_hash, .. } = *entry;
-        self.entries.push(Slot { record_at, record_bytes, tag_hash, stored_at_delta, next: 0 });
+        let NewEntry { queue_offset, slot, extras } = *entry;
+        self.entries.push(slot);
         let directory = self.runs.at_mut(run);
         debug_assert_eq!(directory.end(), queue_offset, "offsets are dense");
         if directory.count == 0 {
@@ -129,6 +192,13 @@ impl ActiveSegment {
             }
         }
         directory.count += 1;
+        for &hash in extras.keys {
+            self.keys.push(KeySlot { hash, entry: at });
+        }
+        if let Some(due) = extras.due {
+            self.due.insert((due, position(self.timers.len())));
+            self.timers.push(TimerSlot { due, record_at: slot.record_at, record_bytes: slot.record_bytes });
+        }
         at
     }
 
@@ -148,6 +218,11 @@ impl ActiveSegment {
     pub(crate) fn next(&self, position: u32) -> Option<u32> {
         let next = self.entries.at(position).next;
         (next != 0).then_some(next)
+    }
+
+    /// The entry at `position`, as the column keeps it.
+    pub(crate) fn slot(&self, position: u32) -> &Slot {
+        self.entries.at(position)
     }
 
     /// What the entry at `position`, whose offset the caller knows, says.
@@ -186,16 +261,24 @@ impl ActiveSegment {
         queue_offset
     }
 
-    /// Gives unused memory back, once the log has gone on to the next segment.
-    pub(crate) fn finish(&mut self) {
+    /// Nothing more follows: the segment ends at `end`, where the next one begins. Gives unused memory back.
+    pub(crate) fn finish(&mut self, end: PhysicalOffset) {
+        self.end = end;
         self.entries.shrink();
         self.runs.shrink();
         self.anchors.shrink_to_fit(|anchor| hash(anchor.run, anchor.block));
+        self.keys.shrink();
+        self.timers.shrink();
     }
 
-    /// Bytes allocated.
+    /// Bytes allocated; of the tree of due times, the most that it may be.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.entries.memory_bytes() + self.runs.memory_bytes() + self.anchors.allocation_size()
+        self.entries.memory_bytes()
+            + self.runs.memory_bytes()
+            + self.anchors.allocation_size()
+            + self.keys.memory_bytes()
+            + self.timers.memory_bytes()
+            + self.due.len() * 2 * size_of::<(u64, u32)>()
     }
 
     /// Where the part of `run` that lies in `block` begins: position and offset.

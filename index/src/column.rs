@@ -52,8 +52,15 @@ impl<T> Column<T> {
         &mut self.chunks[position as usize / CHUNK][position as usize % CHUNK]
     }
 
+    /// How many values at the beginning meet `condition`, which none behind them does.
+    pub(crate) fn partition_point(&self, mut condition: impl FnMut(&T) -> bool) -> usize {
+        let full = self.chunks.partition_point(|chunk| chunk.first().is_some_and(&mut condition));
+        let Some(before) = full.checked_sub(1) else { return 0 };
+        before * CHUNK + self.chunks[before].partition_point(condition)
+    }
+
     /// All values, oldest first.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &T> {
         self.chunks.iter().flatten()
     }
 
@@ -95,6 +102,18 @@ mod tests {
         *column.at_mut(4096) = 9;
         assert_eq!((column.at(4095), column.at(4096), column.at(4097)), (&4095, &9, &4097));
         assert_eq!(column.iter().count(), column.len());
+    }
+
+    #[test]
+    fn a_column_is_searched() {
+        let mut column = Column::new();
+        for n in 0..2 * CHUNK {
+            assert_eq!(column.partition_point(|_| true), n);
+            column.push(n);
+        }
+        for n in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK] {
+            assert_eq!(column.partition_point(|&value| value < n), n);
+        }
     }
 
     #[test]

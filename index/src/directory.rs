@@ -1,8 +1,11 @@
 //! What a segment knows about each queue it holds, and how that leads to older segments.
 
+use serde::{Deserialize, Serialize};
+
 use crate::queue::QueueId;
 
-/// The messages that one queue has in one segment: a dense range of its offsets.
+/// The messages that one queue has in one segment: a dense range of its offsets. A queue whose head is moved ahead
+/// has a further run in the same segment, so that what a segment's index holds depends on its messages only.
 ///
 /// A queue's runs form a list from the newest segment to the oldest. Besides its predecessor each run knows a
 /// *jump* further back, laid out as a skew-binary number of its depth: from any run, any older one is reached in
@@ -11,21 +14,33 @@ use crate::queue::QueueId;
 pub(crate) struct Run {
     /// Offset of the first message.
     pub(crate) first: u64,
-    /// How many there are. Zero only until the first message after a head was set.
+    /// How many there are; at least one.
     pub(crate) count: u32,
-    /// Position of the first message's entry in the segment's column.
+    /// Position of the first message's entry among the segment's.
     pub(crate) first_entry: u32,
     /// Whose messages they are.
     pub(crate) queue: QueueId,
+    /// Where it stands among the queue's runs.
+    pub(crate) links: Links,
+}
+
+/// Where a run stands among those of its queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Links {
     /// How many runs of the queue there were before, this one included, those of trimmed segments too.
     pub(crate) depth: u32,
-    /// The queue's run in an older segment.
+    /// The run before, which is mostly in an older segment.
     pub(crate) previous: RunRef,
     /// The run at depth [`jump_depth`]`(depth)`.
     pub(crate) jump: RunRef,
 }
 
 impl Run {
+    /// A run that begins at offset `first`, still without a message.
+    pub(crate) fn new(queue: QueueId, first: u64, links: Links) -> Self {
+        Self { first, count: 0, first_entry: 0, queue, links }
+    }
+
     /// Offset behind the last message.
     pub(crate) fn end(&self) -> u64 {
         self.first + u64::from(self.count)
@@ -33,9 +48,9 @@ impl Run {
 }
 
 /// Names a run. Stays valid as a name when its segment is trimmed, but then leads nowhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunRef {
-    /// Number of the segment, counted from the first one the index ever held.
+    /// Number of the segment, counted from the log's first.
     pub(crate) segment: u32,
     /// Position in the segment's directory.
     pub(crate) slot: u32,

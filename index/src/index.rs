@@ -2,13 +2,16 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
 use skylark_storage::PhysicalOffset;
 
 use crate::active::ActiveSegment;
-use crate::cursor::{Cursor, Entries, Place};
-use crate::directory::{FIRST_SEGMENT, Run, RunRef, jump_depth};
-use crate::queue::{QueueId, Queues};
+use crate::directory::{FIRST_SEGMENT, Run, RunRef};
+use crate::entries::{Entries, Place};
+use crate::queue::{QueueId, QueueState, Queues};
+use crate::sealed::{SealedQueue, SealedSegments};
+use crate::way::Way;
 
 /// What the index knows about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +28,40 @@ pub struct Entry {
     pub stored_at: u64,
 }
 
+/// By what else a message is to be found. Nothing, by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extras<'a> {
+    /// Hashes of its keys; see [`key_hash`](crate::key_hash).
+    pub keys: &'a [u32],
+    /// When it is due, in milliseconds since 1970, if it is a timer. Of a record that several queues name, give it
+    /// with one of them.
+    pub due: Option<u64>,
+}
+
+/// What a question about a queue leads to.
+pub enum Answer<T> {
+    /// The answer, from memory.
+    Known(T),
+    /// The answer is in files: ask the same question of this view, on a thread that may wait for the disk.
+    Sealed(SealedQueue),
+}
+
 /// Every consume queue of a log, from the oldest segment that was not trimmed to the newest record pushed.
 ///
-/// The owner feeds it in the log's order: [`begin_segment`](Self::begin_segment) for each segment, then
-/// [`push`](Self::push) for each message of it. Readers take it by shared reference.
+/// The owner feeds it in the log's order: [`begin_segment`](Self::begin_segment) for each segment, those without
+/// messages too, then [`push`](Self::push) for each message of it. What is finished goes to files in the background:
+/// [`unsealed`](Self::unsealed), then [`attach`](Self::attach). Readers take the index by shared reference, and no
+/// method that does so waits for the disk.
 pub struct Index {
     pub(crate) queues: Queues,
-    segments: VecDeque<ActiveSegment>,
-    /// Number of the front segment; [`RunRef`]s to lower ones are dead.
-    oldest_segment: u32,
+    /// The oldest segments, whose indexes are in files, or should be.
+    pub(crate) sealed: SealedSegments,
+    /// Those that follow and still wait to be written.
+    pub(crate) finished: VecDeque<Arc<ActiveSegment>>,
+    /// The newest.
+    pub(crate) active: Option<ActiveSegment>,
     /// Time of the newest message; later ones are not earlier.
-    stored_at: u64,
+    pub(crate) stored_at: u64,
 }
 
 /// Why a message was not taken. The index is unchanged in every case.
@@ -104,9 +130,15 @@ impl Default for Index {
 }
 
 impl Index {
-    /// An index without queues or segments.
+    /// An index without queues or segments, for a log from its beginning.
     pub fn new() -> Self {
-        Self { queues: Queues::new(), segments: VecDeque::new(), oldest_segment: FIRST_SEGMENT, stored_at: 0 }
+        Self {
+            queues: Queues::new(),
+            sealed: SealedSegments::new(FIRST_SEGMENT, PhysicalOffset::ZERO),
+            finished: VecDeque::new(),
+            active: None,
+            stored_at: 0,
+        }
     }
 
     /// The queue of this name. A new one is empty and starts at offset zero; it stays for the life of the index, so
@@ -133,62 +165,50 @@ impl Index {
         self.queues.ids()
     }
 
-    /// Goes on to the segment whose first byte is `base`. `created_at`, in milliseconds since 1970, is a time at or
-    /// before that of its first message, less than 49 days before that of its last.
+    /// Goes on to the segment whose first byte is `base`, which is where the one before ends. `created_at`, in
+    /// milliseconds since 1970, is a time at or before that of its first message, less than 49 days before that of
+    /// its last.
     ///
     /// # Errors
     /// When the segment does not lie behind the newest record.
     pub fn begin_segment(&mut self, base: PhysicalOffset, created_at: u64) -> Result<(), SegmentError> {
-        if let Some(newest) = self.segments.back_mut() {
-            if base <= newest.last_record() {
-                return Err(SegmentError { last: newest.last_record(), found: base });
+        let number = self.next_number();
+        match self.active.take() {
+            Some(newest) if base <= newest.last_record() => {
+                let last = newest.last_record();
+                self.active = Some(newest);
+                return Err(SegmentError { last, found: base });
             }
-            newest.finish();
+            Some(mut newest) => {
+                newest.finish(base);
+                self.finished.push_back(Arc::new(newest));
+            }
+            None if base < self.sealed.end() => {
+                return Err(SegmentError { last: self.sealed.end(), found: base });
+            }
+            None => {}
         }
-        self.segments.push_back(ActiveSegment::new(base, created_at));
+        self.active = Some(ActiveSegment::new(number, base, created_at));
         Ok(())
     }
 
-    /// First byte of the newest segment.
+    /// First byte of the newest segment that was begun.
     pub fn newest_segment(&self) -> Option<PhysicalOffset> {
-        self.segments.back().map(ActiveSegment::base)
+        self.active.as_ref().map(ActiveSegment::base)
     }
 
     /// Adds a message of the newest segment to its queue. Several queues may name the same record.
     ///
     /// # Errors
     /// When the message is not the next one, in its queue or in the log.
-    pub fn push(&mut self, queue: QueueId, entry: Entry) -> Result<(), PushError> {
-        let newest = self.newest_ordinal();
-        let segment = self.segments.back_mut().ok_or(PushError::NoSegment)?;
+    pub fn push(&mut self, queue: QueueId, entry: Entry, extras: Extras<'_>) -> Result<(), PushError> {
+        let segment = self.active.as_mut().ok_or(PushError::NoSegment)?;
         let state = &mut self.queues[queue];
         if entry.queue_offset != state.next {
             return Err(PushError::QueueOffset { expected: state.next, found: entry.queue_offset });
         }
-        let (base, last) = (segment.base(), segment.last_record());
-        let at = entry.physical_offset;
-        let record_at = if at < last { None } else { u32::try_from(at.since(base)).ok() };
-        let Some(record_at) = record_at else {
-            return Err(PushError::PhysicalOffset { base, last, found: at });
-        };
-        let (created_at, found) = (segment.created_at(), entry.stored_at);
-        let delta = if found < self.stored_at { None } else { found.checked_sub(created_at) };
-        let Some(stored_at_delta) = delta.and_then(|delta| u32::try_from(delta).ok()) else {
-            return Err(PushError::StoredAt { created_at, last: self.stored_at, found });
-        };
-
-        if state.newest.segment != newest {
-            let (first, previous) = (state.next, state.newest);
-            let (depth, jump) = self.behind(previous);
-            let run = Run { first, count: 0, first_entry: 0, queue, depth, previous, jump };
-            let slot = self.newest_mut().open_run(run);
-            self.queues[queue].newest = RunRef { segment: newest, slot };
-        }
-        let RunRef { slot, .. } = self.queues[queue].newest;
-        let last_entry = self.queues[queue].last_entry;
-        let position = self.newest_mut().push(slot, last_entry, record_at, stored_at_delta, &entry);
-        let state = &mut self.queues[queue];
-        (state.last_entry, state.next) = (position, state.next + 1);
+        let checked = segment.check(self.stored_at, &entry, extras)?;
+        state.append(queue, segment, &checked);
         self.stored_at = entry.stored_at;
         Ok(())
     }
@@ -200,14 +220,16 @@ impl Index {
     }
 
     /// The message with this offset; none outside [`range`](Self::range).
-    pub fn entry(&self, queue: QueueId, queue_offset: u64) -> Option<Entry> {
-        let Place { run, position } = self.locate(queue, queue_offset)?;
-        Some(self.segment(run)?.entry(position, queue_offset))
+    pub fn entry(&self, queue: QueueId, queue_offset: u64) -> Answer<Option<Entry>> {
+        self.locate(queue, queue_offset).map(|place| {
+            let Place { run, position } = place?;
+            Some(self.segment(run)?.entry(position, queue_offset))
+        })
     }
 
     /// Up to `limit` messages from offset `from` on; none if it lies outside [`range`](Self::range).
-    pub fn entries(&self, queue: QueueId, from: u64, limit: usize) -> Entries<'_> {
-        self.resume(Cursor::new(queue, from), limit)
+    pub fn entries(&self, queue: QueueId, from: u64, limit: usize) -> Answer<Entries<'_>> {
+        self.locate(queue, from).map(|place| Entries::new(self, queue, from, place, limit))
     }
 
     /// Makes the queue go on at offset `next`, and hides what it held before: minimum and next are then both `next`.
@@ -216,102 +238,97 @@ impl Index {
     /// # Errors
     /// When `next` is below the queue's next offset: offsets are never given twice.
     pub fn set_head(&mut self, queue: QueueId, next: u64) -> Result<(), HeadError> {
-        let newest = self.newest_ordinal();
         let state = &mut self.queues[queue];
         if next < state.next {
             return Err(HeadError { next: state.next, found: next });
         }
         (state.min, state.next) = (next, next);
-        let RunRef { segment, slot } = state.newest;
-        if segment == newest
-            && let Some(active) = self.segments.back_mut()
-        {
-            active.restart_run(slot, next);
-        }
         Ok(())
-    }
-
-    /// Drops the segments that start before `base`, the newest excepted. Minima rise to the first message that is
-    /// left; a queue whose last message goes keeps its next offset, and its minimum becomes the same.
-    pub fn trim(&mut self, base: PhysicalOffset) {
-        while self.segments.len() > 1
-            && let Some(segment) = self.segments.pop_front_if(|segment| segment.base() < base)
-        {
-            self.oldest_segment += 1;
-            for run in segment.runs() {
-                let state = &mut self.queues[run.queue];
-                state.min = state.min.max(run.end());
-            }
-        }
     }
 
     /// When the oldest message was stored, in milliseconds since 1970.
     pub fn earliest(&self) -> Option<u64> {
-        self.segments.iter().find(|segment| segment.len() > 0).map(|segment| segment.stored_at(0))
+        let in_memory =
+            || self.memory().find(|segment| segment.len() > 0).map(|segment| segment.stored_at(0));
+        self.sealed.earliest().or_else(in_memory)
     }
 
-    /// How many messages of all queues there are, hidden ones included.
+    /// How many messages of all queues there are, hidden ones included, but for those of missing files.
     pub fn entry_count(&self) -> usize {
-        self.segments.iter().map(ActiveSegment::len).sum()
+        self.sealed.entry_count() + self.memory().map(ActiveSegment::len).sum::<usize>()
     }
 
-    /// Bytes allocated, but for the allocator's own.
+    /// Bytes allocated, but for the allocator's own and the cache of pages.
     pub fn memory_bytes(&self) -> usize {
-        let segments: usize = self.segments.iter().map(ActiveSegment::memory_bytes).sum();
-        segments + self.segments.capacity() * size_of::<ActiveSegment>() + self.queues.memory_bytes()
+        let segments: usize =
+            self.memory().map(|segment| segment.memory_bytes() + size_of::<ActiveSegment>()).sum();
+        segments + self.sealed.memory_bytes() + self.queues.memory_bytes()
     }
 
     /// Where the entry with this offset is.
-    pub(crate) fn locate(&self, queue: QueueId, queue_offset: u64) -> Option<Place> {
+    pub(crate) fn locate(&self, queue: QueueId, queue_offset: u64) -> Answer<Option<Place>> {
         let state = &self.queues[queue];
         if !(state.min..state.next).contains(&queue_offset) {
-            return None;
+            return Answer::Known(None);
         }
         // The newest run that begins at or below the offset, by the longest jumps that stay above it.
-        let mut at = state.newest;
-        loop {
-            let run = self.run(at)?;
+        let mut way = Way::from_newest(state);
+        while let Some(run) = self.run(way.at) {
             if run.first <= queue_offset {
-                let position = self.segment(at)?.seek(at.slot, queue_offset);
-                return Some(Place { run: at, position });
+                let place = |segment: &ActiveSegment| {
+                    let position = segment.seek(way.at.slot, queue_offset);
+                    Place { run: way.at, position }
+                };
+                let inside = queue_offset < run.end();
+                return Answer::Known(self.segment(way.at).filter(|_| inside).map(place));
             }
-            let far = self.run(run.jump).is_some_and(|jump| jump.first > queue_offset);
-            at = if far { run.jump } else { run.previous };
+            way = match self.run(run.links.jump) {
+                Some(jump) if jump.first > queue_offset => way.pass(jump),
+                _ => way.pass(run),
+            };
+        }
+        self.view(state, way).map_or(Answer::Known(None), Answer::Sealed)
+    }
+
+    /// The rest of the way, through files, unless it ends here.
+    pub(crate) fn view(&self, state: &QueueState, way: Way) -> Option<SealedQueue> {
+        let goes_on = way.end > state.min && self.sealed.contains(way.at);
+        goes_on.then(|| SealedQueue { segments: self.sealed.clone(), min: state.min, way })
+    }
+
+    /// The segments in memory, oldest first.
+    pub(crate) fn memory(&self) -> impl DoubleEndedIterator<Item = &ActiveSegment> {
+        self.finished.iter().map(|finished| &**finished).chain(&self.active)
+    }
+
+    /// The segment a run is in, if it is in memory.
+    pub(crate) fn segment(&self, run: RunRef) -> Option<&ActiveSegment> {
+        let place = run.segment.checked_sub(self.sealed.end_number())? as usize;
+        match self.finished.get(place) {
+            Some(finished) => Some(finished),
+            None => self.active.as_ref().filter(|_| place == self.finished.len()),
         }
     }
 
-    /// The segment a run is in, unless it was trimmed.
-    pub(crate) fn segment(&self, run: RunRef) -> Option<&ActiveSegment> {
-        self.segments.get(run.segment.checked_sub(self.oldest_segment)? as usize)
-    }
-
-    /// The run itself, unless it was trimmed.
+    /// The run itself, if it is in memory.
     pub(crate) fn run(&self, run: RunRef) -> Option<&Run> {
         Some(self.segment(run)?.run(run.slot))
     }
 
-    /// Depth and jump of a run that follows `previous`.
-    fn behind(&self, previous: RunRef) -> (u32, RunRef) {
-        let Some(run) = self.run(previous) else {
-            // Nothing older can be reached, so the list may as well begin here.
-            return (1, RunRef::NONE);
-        };
-        let depth = run.depth + 1;
-        if jump_depth(depth) == run.depth {
-            return (depth, previous);
+    /// The number of the segment that is begun next.
+    pub(crate) fn next_number(&self) -> u32 {
+        let in_memory = self.finished.len() + usize::from(self.active.is_some());
+        self.sealed.end_number() + u32::try_from(in_memory).expect("there are fewer than 2^32 segments")
+    }
+}
+
+impl<T> Answer<T> {
+    /// The same question, with what is made of a known answer.
+    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
+        match self {
+            Self::Known(value) => Answer::Known(f(value)),
+            Self::Sealed(view) => Answer::Sealed(view),
         }
-        // A jump into trimmed segments leads nowhere, as does every jump from there.
-        (depth, self.run(run.jump).map_or(RunRef::NONE, |jump| jump.jump))
-    }
-
-    /// Number of the newest segment; one below the oldest if there is none.
-    fn newest_ordinal(&self) -> u32 {
-        let segments = u32::try_from(self.segments.len()).expect("there are fewer than 2^32 segments");
-        self.oldest_segment + segments - 1
-    }
-
-    fn newest_mut(&mut self) -> &mut ActiveSegment {
-        self.segments.back_mut().expect("a segment was begun before anything was pushed")
     }
 }
 

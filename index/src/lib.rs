@@ -23,12 +23,20 @@
 
 mod active;
 mod column;
-mod cursor;
 mod directory;
+mod entries;
 mod index;
+mod keys;
 mod queue;
+mod sealed;
+mod spine;
+mod timers;
 mod times;
+mod way;
 
-pub use cursor::{Cursor, Entries};
-pub use index::{Entry, HeadError, Index, PushError, SegmentError};
+pub use entries::Entries;
+pub use index::{Answer, Entry, Extras, HeadError, Index, PushError, SegmentError};
+pub use keys::{Found, key_hash};
 pub use queue::QueueId;
+pub use sealed::{SealedError, SealedQueue, SealedSegment, SealedSegments, Unsealed};
+pub use timers::{Timer, TimerKey};

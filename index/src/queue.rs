@@ -3,11 +3,14 @@
 use std::hash::BuildHasher;
 use std::mem::size_of;
 use std::ops::{Index, IndexMut};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::directory::RunRef;
+use crate::active::{ActiveSegment, NewEntry};
+use crate::directory::{Run, RunRef};
+use crate::spine::Spine;
 
 /// A queue's place in the slab of the index that registered it. Small, dense, never reused, and of no meaning
 /// outside that index: another replica may number the same queues differently.
@@ -25,25 +28,50 @@ impl QueueId {
 /// What holds for a queue across segments.
 ///
 /// Invariant: `min ≤ next`, and for each offset between them there is an entry. Runs below `min` may still be
-/// reachable from `newest`; they end at or below `min`, or a head that was set lies between.
+/// reachable from the newest, and one may begin below `min` and end above it: a head that was set lies between.
+#[derive(Clone)]
 pub(crate) struct QueueState {
     /// The lowest offset that can be read.
     pub(crate) min: u64,
     /// The offset that the next message gets.
     pub(crate) next: u64,
-    /// The run with the highest offsets.
-    pub(crate) newest: RunRef,
-    /// Position of the queue's last entry in the column of `newest`'s segment.
-    pub(crate) last_entry: u32,
+    /// The run with the highest offsets, and what the links of the next one are made of.
+    pub(crate) spine: Spine,
+    /// Position of the queue's last entry in the column of its newest run's segment.
+    last_entry: u32,
     topic: u32,
     number: u32,
+}
+
+impl QueueState {
+    /// Topic, by its place among [`Queues::topics`], and number.
+    pub(crate) fn name(&self) -> (u32, u32) {
+        (self.topic, self.number)
+    }
+
+    /// Adds a message to the queue's run in this segment; opens one where there is none, or where the offset is not
+    /// its end.
+    pub(crate) fn append(&mut self, queue: QueueId, segment: &mut ActiveSegment, entry: &NewEntry<'_>) {
+        let RunRef { segment: number, slot } = self.spine.newest();
+        let goes_on = number == segment.number() && segment.run(slot).end() == entry.queue_offset;
+        let slot = if goes_on {
+            slot
+        } else {
+            let slot = segment.open_run(Run::new(queue, entry.queue_offset, self.spine.next()));
+            self.spine.push(RunRef { segment: segment.number(), slot });
+            slot
+        };
+        self.last_entry = segment.push(slot, self.last_entry, entry);
+        self.next = entry.queue_offset + 1;
+    }
 }
 
 /// All queues, by id and by name. Names are kept once per topic; ids and names live as long as the index.
 pub(crate) struct Queues {
     states: Vec<QueueState>,
     by_name: HashTable<QueueId>,
-    topics: Vec<Box<str>>,
+    // Shared, so that a segment on its way to a file takes its names along.
+    topics: Vec<Arc<str>>,
     by_topic: HashTable<u32>,
     // Names come from clients: a random seed denies them the choice of collisions. Nothing iterates over the tables,
     // so the seed shows in no answer.
@@ -77,7 +105,7 @@ impl Queues {
         self.states.push(QueueState {
             min: 0,
             next: 0,
-            newest: RunRef::NONE,
+            spine: Spine::default(),
             last_entry: 0,
             topic: topic_id,
             number,
@@ -102,13 +130,20 @@ impl Queues {
         (0..end).map(QueueId)
     }
 
+    /// The topics' names.
+    pub(crate) fn topics(&self) -> &[Arc<str>] {
+        &self.topics
+    }
+
     /// Bytes allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let names: usize = self.topics.iter().map(|topic| topic.len()).sum();
+        let names: usize = self.topics.iter().map(|topic| topic.len() + ARC_BYTES).sum();
+        let spines: usize = self.states.iter().map(|state| state.spine.memory_bytes()).sum();
         self.states.capacity() * size_of::<QueueState>()
             + self.by_name.allocation_size()
-            + self.topics.capacity() * size_of::<Box<str>>()
+            + self.topics.capacity() * size_of::<Arc<str>>()
             + names
+            + spines
             + self.by_topic.allocation_size()
     }
 
@@ -143,7 +178,10 @@ impl IndexMut<QueueId> for Queues {
     }
 }
 
-const _: () = assert!(size_of::<QueueState>() == 40);
+/// What sharing a name costs besides the name.
+const ARC_BYTES: usize = 2 * size_of::<usize>();
+
+const _: () = assert!(size_of::<QueueState>() == 64);
 
 #[cfg(test)]
 mod tests {

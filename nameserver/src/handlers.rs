@@ -1,35 +1,33 @@
 //! Which request is answered how.
 
-use std::fmt::Write;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use skylark_protocol::command::configuration;
 use skylark_protocol::command::kv::{KvKey, KvNamespace, ORDER_TOPIC_CONFIG, PutKv};
 use skylark_protocol::command::register::{
     BrokerHeartbeat, BrokerIdentity, DataVersion, RegisterBroker, RegisterBrokerBody,
 };
 use skylark_protocol::command::route::{
     BrokerMemberGroup, BrokerNameRequest, ClusterRequest, DeleteTopicRequest, MemberGroupRequest,
-    RouteRequest, TopicRouteData,
+    RouteRequest, TopicList, TopicRouteData,
 };
 use skylark_protocol::command::topics::{TopicRequest, perm};
 use skylark_protocol::message::body_crc;
 use skylark_protocol::{FieldError, Header, RequestCode, ResponseCode};
 
-use crate::NameServer;
 use crate::brokers::Connection;
-use crate::routes::{Registered, Units};
+use crate::routes::{Registered, Routes, Units};
+use crate::settings::Switch;
+use crate::{JournalError, KvChange, NameServer, Pending, Recorded};
 
-/// What code 319 tells of every nameserver: RocketMQ's names for how this one behaves.
-pub(crate) const FIXED_PROPERTIES: [(&str, &str); 10] = [
+/// What code 319 tells of every nameserver, beside its settings: RocketMQ's names for how this one behaves.
+pub(crate) const FIXED_PROPERTIES: [(&str, &str); 6] = [
     ("clusterTest", "false"),
     ("deleteTopicWithBrokerRegistration", "false"),
-    ("enableAllTopicList", "true"),
-    ("enableTopicList", "true"),
     ("needWaitForService", "false"),
     ("notifyMinBrokerIdChanged", "false"),
-    ("orderMessageEnable", "false"),
-    ("returnOrderTopicConfigToBroker", "true"),
     ("scanNotActiveBrokerInterval", "5000"),
     ("supportActingMaster", "false"),
 ];
@@ -43,7 +41,29 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
 }
 
+/// What a request came to.
+pub(crate) enum Outcome {
+    /// It is answered.
+    Answered(Answer),
+    /// It is answered with success once this is done, or with why it was not.
+    Later(Pending),
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Self::Answered(answer)
+    }
+}
+
 impl Answer {
+    /// The answer to a request that had to wait.
+    pub(crate) fn after(recorded: Result<(), JournalError>) -> Self {
+        match recorded {
+            Ok(()) => Self::success(),
+            Err(error) => Self::refusal(ResponseCode::SYSTEM_ERROR, error.to_string()),
+        }
+    }
+
     fn success() -> Self {
         Self { code: ResponseCode::SUCCESS, remark: None, fields: Vec::new(), body: Bytes::new() }
     }
@@ -75,11 +95,20 @@ impl NameServer {
         body: &[u8],
         connection: &Connection,
         now: Duration,
-    ) -> Answer {
-        let answered = match header.request_code() {
+    ) -> Outcome {
+        let changed = match header.request_code() {
             RequestCode::PUT_KV_CONFIG => self.put_kv(header),
-            RequestCode::GET_KV_CONFIG => self.get_kv(header),
             RequestCode::DELETE_KV_CONFIG => self.delete_kv(header),
+            RequestCode::UPDATE_NAMESRV_CONFIG => Ok(self.configure(body)),
+            _ => return self.tell(header, body, connection, now).into(),
+        };
+        changed.unwrap_or_else(|error| Answer::from(error).into())
+    }
+
+    /// Answers a request that waits for nothing.
+    fn tell(&self, header: &Header<'_>, body: &[u8], connection: &Connection, now: Duration) -> Answer {
+        let answered = match header.request_code() {
+            RequestCode::GET_KV_CONFIG => self.get_kv(header),
             RequestCode::GET_KVLIST_BY_NAMESPACE => self.list_kv(header),
             RequestCode::REGISTER_BROKER => self.register(header, body, connection, now),
             RequestCode::UNREGISTER_BROKER => self.unregister(header),
@@ -97,7 +126,7 @@ impl NameServer {
                 self.change_permission(header, "addTopicCount", |_| perm::READ | perm::WRITE)
             }
             RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER => {
-                Ok(Answer::body(self.state.read().routes.topics().encode()))
+                Ok(self.list(Switch::AllTopicList, |routes| routes.topics()))
             }
             RequestCode::REGISTER_TOPIC_IN_NAMESRV => self.add_topic(header, body),
             RequestCode::DELETE_TOPIC_IN_NAMESRV => self.delete_topic(header),
@@ -110,10 +139,6 @@ impl NameServer {
             RequestCode::GET_HAS_UNIT_SUB_UNUNIT_TOPIC_LIST => {
                 Ok(self.topics_of_units(Units::SubscribedOnly))
             }
-            RequestCode::UPDATE_NAMESRV_CONFIG => Ok(Answer::refusal(
-                ResponseCode::NO_PERMISSION,
-                "the nameserver's configuration cannot be changed while it runs",
-            )),
             RequestCode::GET_NAMESRV_CONFIG => Ok(self.configuration()),
             RequestCode(code) => Ok(Answer::refusal(
                 ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
@@ -123,12 +148,47 @@ impl NameServer {
         answered.unwrap_or_else(Answer::from)
     }
 
-    fn put_kv(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
+    fn put_kv(&self, header: &Header<'_>) -> Result<Outcome, FieldError> {
         let PutKv { namespace, key, value } = PutKv::decode(header)?;
-        Ok(match self.state.write().kv.put(namespace, key, value) {
-            Ok(()) => Answer::success(),
-            Err(full) => Answer::refusal(ResponseCode::SYSTEM_ERROR, full.to_string()),
-        })
+        let (namespace, key) = (namespace.to_owned(), key.to_owned());
+        Ok(self.change(&[KvChange::Put { namespace, key, value: value.to_owned() }]))
+    }
+
+    fn delete_kv(&self, header: &Header<'_>) -> Result<Outcome, FieldError> {
+        let KvKey { namespace, key } = KvKey::decode(header)?;
+        Ok(self.change(&[KvChange::Delete { namespace: namespace.to_owned(), key: key.to_owned() }]))
+    }
+
+    fn configure(&self, body: &[u8]) -> Outcome {
+        // Not in the match: that would hold the lock while the changes are made.
+        let changes = self.state.read().changes(body);
+        match changes {
+            Ok(changes) => self.change(&changes),
+            Err(error) => Answer::refusal(error.code(), error.to_string()).into(),
+        }
+    }
+
+    /// Makes changes one after the other, up to the first that is refused.
+    fn change(&self, changes: &[KvChange]) -> Outcome {
+        let mut pending = Vec::new();
+        for change in changes {
+            match self.change_kv(change) {
+                Ok(Recorded::Now) => {}
+                Ok(Recorded::Later(done)) => pending.push(done),
+                Err(refused) => {
+                    return Answer::refusal(ResponseCode::SYSTEM_ERROR, refused.to_string()).into();
+                }
+            }
+        }
+        if pending.is_empty() {
+            return Answer::success().into();
+        }
+        Outcome::Later(Box::pin(async move {
+            for done in pending {
+                done.await?;
+            }
+            Ok(())
+        }))
     }
 
     fn get_kv(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
@@ -140,12 +200,6 @@ impl NameServer {
                 format!("No config item, Namespace: {namespace} Key: {key}"),
             ),
         })
-    }
-
-    fn delete_kv(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
-        let KvKey { namespace, key } = KvKey::decode(header)?;
-        self.state.write().kv.delete(namespace, key);
-        Ok(Answer::success())
     }
 
     fn list_kv(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
@@ -178,7 +232,8 @@ impl NameServer {
         Ok(match state.routes.register(&broker, &topics, connection.clone(), now) {
             Registered::TooEarly => Answer::refusal(ResponseCode::SYSTEM_ERROR, "register broker failed"),
             Registered::Taken { leader } => {
-                let ordered = state.kv.namespace(ORDER_TOPIC_CONFIG);
+                let tells = state.is_on(Switch::OrderTopicsToBroker);
+                let ordered = state.kv.namespace(ORDER_TOPIC_CONFIG).filter(|_| tells);
                 let mut answer = Answer::body(ordered.map(|table| table.encode()).unwrap_or_default());
                 if let Some((address, ha_address)) = leader {
                     answer.fields = vec![("masterAddr", address), ("haServerAddr", ha_address)];
@@ -229,8 +284,7 @@ impl NameServer {
 
     fn route(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
         let RouteRequest { topic, .. } = RouteRequest::decode(header)?;
-        let route = self.state.read().routes.route(topic);
-        Ok(match route {
+        Ok(match self.route_of(topic) {
             Some(route) => Answer::body(route.encode()),
             None => Answer::refusal(
                 ResponseCode::TOPIC_NOT_EXIST,
@@ -264,19 +318,29 @@ impl NameServer {
 
     fn topics_of_cluster(&self, header: &Header<'_>) -> Result<Answer, FieldError> {
         let ClusterRequest { cluster } = ClusterRequest::decode(header)?;
-        Ok(Answer::body(self.state.read().routes.topics_of_cluster(cluster).encode()))
+        Ok(self.list(Switch::TopicList, |routes| routes.topics_of_cluster(cluster)))
     }
 
     fn topics_of_units(&self, units: Units) -> Answer {
-        Answer::body(self.state.read().routes.topics_of_units(units).encode())
+        self.list(Switch::TopicList, |routes| routes.topics_of_units(units))
+    }
+
+    /// Lists topics, if that is allowed.
+    fn list(&self, allowed: Switch, topics: impl Fn(&Routes) -> TopicList) -> Answer {
+        let state = self.state.read();
+        if state.is_on(allowed) {
+            Answer::body(topics(&state.routes).encode())
+        } else {
+            Answer::refusal(ResponseCode::SYSTEM_ERROR, "disable")
+        }
     }
 
     fn configuration(&self) -> Answer {
-        let mut text = String::new();
-        for (name, value) in &self.properties {
-            writeln!(text, "{name}={value}").expect("writing to a string does not fail");
-        }
-        Answer::body(text.into_bytes())
+        let state = self.state.read();
+        let fixed = self.properties.iter().map(|(name, value)| (&**name, &**value));
+        let switches = state.switches().map(|(name, is_on)| (name, if is_on { "true" } else { "false" }));
+        let all: BTreeMap<_, _> = fixed.chain(switches).collect();
+        Answer::body(configuration::write(all))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde_json::Value;
 use skylark_protocol::command::register::{BrokerIdentity, DataVersion, RegisterBroker, TopicConfigTable};
 use skylark_protocol::command::route::{QueueData, TopicList, TopicRouteData};
 use skylark_protocol::command::topics::perm;
@@ -21,6 +22,8 @@ pub(crate) struct Routes {
     brokers: Brokers,
     /// Queues by topic and name of brokers. No topic is without queues.
     topics: BTreeMap<String, BTreeMap<String, QueueData>>,
+    /// Where queues of static topics are, by topic and name of brokers; for clients to read.
+    mappings: BTreeMap<String, BTreeMap<String, Value>>,
 }
 
 /// What a broker hears of its registration.
@@ -79,6 +82,13 @@ impl Routes {
                 }
                 routes.insert(broker.broker_name.to_owned(), queues);
             }
+            if changed {
+                for (topic, mapping) in &topics.topic_queue_mapping_info_map {
+                    let name = mapping.get("bname").and_then(Value::as_str).unwrap_or(broker.broker_name);
+                    let mappings = self.mappings.entry(topic.clone()).or_default();
+                    mappings.insert(name.to_owned(), mapping.clone());
+                }
+            }
         }
         self.brokers.note(broker, version, connection, now);
         let leader = (broker.broker_id != LEADER)
@@ -91,10 +101,16 @@ impl Routes {
     /// Forgets a broker, and its topics' routes if nobody else has its name.
     pub(crate) fn unregister(&mut self, broker: &BrokerIdentity<'_>) {
         match self.brokers.remove(broker) {
-            Removed::Name => self.topics.retain(|_, routes| {
-                routes.remove(broker.broker_name);
-                !routes.is_empty()
-            }),
+            Removed::Name => {
+                self.topics.retain(|_, routes| {
+                    routes.remove(broker.broker_name);
+                    !routes.is_empty()
+                });
+                self.mappings.retain(|_, mappings| {
+                    mappings.remove(broker.broker_name);
+                    !mappings.is_empty()
+                });
+            }
             Removed::Leader => {
                 let queues = self.topics.values_mut().filter_map(|routes| routes.get_mut(broker.broker_name));
                 queues.for_each(|queues| queues.perm &= !perm::WRITE);
@@ -160,7 +176,13 @@ impl Routes {
             return None;
         }
         let queue_datas = routes.values().cloned().collect();
-        Some(TopicRouteData { broker_datas, queue_datas, ..TopicRouteData::default() })
+        let topic_queue_mapping_by_broker = self.mappings.get(topic).cloned();
+        Some(TopicRouteData {
+            broker_datas,
+            queue_datas,
+            topic_queue_mapping_by_broker,
+            ..TopicRouteData::default()
+        })
     }
 
     /// Adds queues to a topic, all of them or, if one names an unknown broker, none.
@@ -177,6 +199,7 @@ impl Routes {
     pub(crate) fn delete_topic(&mut self, topic: &str, cluster: Option<&str>) {
         let Some(cluster) = cluster else {
             self.topics.remove(topic);
+            self.mappings.remove(topic);
             return;
         };
         let Some(routes) = self.topics.get_mut(topic) else { return };
@@ -185,6 +208,7 @@ impl Routes {
         }
         if routes.is_empty() {
             self.topics.remove(topic);
+            self.mappings.remove(topic);
         }
     }
 

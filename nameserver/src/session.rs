@@ -3,14 +3,18 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use skylark_protocol::transport::{CloseReason, Mailbox, Outbox, Peer, Service, Session};
 use skylark_protocol::{Frame, ReplyTo, Value};
 use tracing::{debug, info};
 
 use crate::brokers::Connection;
-use crate::{Clock, NameServer};
+use crate::handlers::{Answer, Outcome};
+use crate::{Clock, NameServer, Pending};
+
+/// So many requests of a connection may wait for a journal; it sends no more until one is answered.
+const HELD_MAX: usize = 64;
 
 /// Makes the sessions of a nameserver.
 pub struct NameServerService {
@@ -39,6 +43,7 @@ impl Service for NameServerService {
             peer,
             // One word ends the connection; a second would say the same.
             mailbox: Arc::new(Mailbox::new(1)),
+            held: Vec::new(),
         })
     }
 }
@@ -48,6 +53,13 @@ struct NameServerSession {
     clock: Clock,
     peer: Peer,
     mailbox: Connection,
+    /// Requests that wait for a journal.
+    held: Vec<(ReplyTo, Pending)>,
+}
+
+fn respond(reply: &ReplyTo, answer: Answer, out: &mut Outbox) {
+    let fields: Vec<_> = answer.fields.iter().map(|(name, value)| (*name, Value::from(value))).collect();
+    reply.respond(out, answer.code, answer.remark.as_deref(), &fields, answer.body);
 }
 
 impl Session for NameServerSession {
@@ -58,14 +70,25 @@ impl Session for NameServerSession {
             return Ok(());
         }
         let reply = ReplyTo::from((&header, &frame));
-        let answer = self.server.answer(&header, frame.body, &self.mailbox, (self.clock)());
-        debug!(peer = %self.peer.address, request = %header.request_code(), response = %answer.code, "answered");
-        let fields: Vec<_> = answer.fields.iter().map(|(name, value)| (*name, Value::from(value))).collect();
-        reply.respond(out, answer.code, answer.remark.as_deref(), &fields, answer.body);
+        match self.server.answer(&header, frame.body, &self.mailbox, (self.clock)()) {
+            Outcome::Answered(answer) => {
+                let request = header.request_code();
+                debug!(peer = %self.peer.address, %request, response = %answer.code, "answered");
+                respond(&reply, answer, out);
+            }
+            Outcome::Later(pending) => self.held.push((reply, pending)),
+        }
         Ok(())
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, _out: &mut Outbox) -> Result<(), CloseReason> {
+    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        self.held.retain_mut(|(reply, pending)| match pending.as_mut().poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(recorded) => {
+                respond(reply, Answer::after(recorded), out);
+                false
+            }
+        });
         let mut mail = VecDeque::new();
         self.mailbox.take(cx, &mut mail);
         match mail.pop_front() {
@@ -74,6 +97,10 @@ impl Session for NameServerSession {
                 Err(CloseReason::Session(format!("broker {} gave no sign of life", expired.address)))
             }
         }
+    }
+
+    fn ready(&self) -> bool {
+        self.held.len() < HELD_MAX
     }
 
     fn closed(&mut self, reason: &CloseReason) {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Cause, CommitLog, NewRecord, Opened, Options, Step, Stopped, SystemClock, Visibility,
+    AppendError, Cause, CommitLog, Files, NewRecord, Opened, Options, PhysicalOffset, Step, Stopped,
+    SystemClock, Visibility, segment,
 };
 
 use support::{KIND, SEGMENT_BYTES, World, options};
@@ -149,6 +150,113 @@ fn nothing_acknowledged_is_lost_when_the_power_fails_on_a_full_disk() {
             }
             world.crash().unwrap();
         }
+    }
+}
+
+#[test]
+fn a_log_opens_without_a_free_byte_and_goes_on_when_space_returns() {
+    let mut ended_with_a_segment = 0;
+    for visibility in VISIBILITIES {
+        for seed in 0..60 {
+            let mut world = world(seed, visibility);
+            // Prepared by a second opening too, or in front of the place where a segment would have to be made.
+            held_back(&mut world, seed % 20 * 1500);
+            for round in 0..3 {
+                let after = if (seed + round) % 3 == 0 { world.disk.kill() } else { world.disk.crash() };
+                after.set_space_left(Some(0));
+                let acknowledged_end = world.acknowledged_end;
+                world.reopen(after).unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+                assert!(world.frontiers().durable_end >= acknowledged_end);
+                let durable_end = world.frontiers().durable_end.get();
+                let next = segment::segment_name(PhysicalOffset::new(durable_end));
+                if durable_end.is_multiple_of(SEGMENT_BYTES) && world.disk.open(&next).is_err() {
+                    ended_with_a_segment += 1;
+                }
+                let refused = fill(&mut world);
+                assert!(matches!(refused, AppendError::Backpressure { .. }), "{refused}");
+                world.check_records().unwrap();
+            }
+            world.disk.set_space_left(None);
+            round(&mut world);
+            round(&mut world);
+            assert_eq!(world.frontiers().durable_end, world.frontiers().appended_end, "it has gone on");
+            for _ in 0..30 {
+                world.append(&[3000]).expect("the log takes appends");
+                round(&mut world);
+            }
+            world.close().unwrap();
+        }
+    }
+    assert!(ended_with_a_segment > 5, "the hardest case occurs: {ended_with_a_segment}");
+}
+
+#[test]
+fn a_log_that_was_closed_opens_without_a_free_byte() {
+    for appends in 0..60 {
+        let mut world = world(1, Visibility::Durable);
+        for _ in 0..appends {
+            world.append(&[3000]).unwrap();
+            round(&mut world);
+        }
+        world.opened.log.close();
+        world.settle().unwrap();
+        let (end, after) = (world.frontiers().appended_end, world.disk.crash());
+        after.set_space_left(Some(0));
+        world.reopen(after).unwrap();
+        assert_eq!(world.frontiers().durable_end, end);
+        world.disk.set_space_left(None);
+        world.append(&[3000]).unwrap();
+        round(&mut world);
+        world.close().unwrap();
+    }
+}
+
+#[test]
+fn the_power_may_fail_while_a_log_opens_without_a_free_byte() {
+    for seed in 0..40 {
+        let mut world = world(seed, Visibility::Durable);
+        held_back(&mut world, seed * 1500);
+        let full = world.disk.crash();
+        for nth in 1..12 {
+            let cut_short = full.kill();
+            cut_short.set_space_left(Some(0));
+            cut_short.power_off_at(nth);
+            drop(support::open(&cut_short, &world.clock, &world.options));
+            let after = cut_short.crash();
+            after.set_space_left(Some(0));
+            let mut opened = support::open(&after, &world.clock, &world.options).unwrap();
+            assert!(opened.log.frontiers().durable_end >= world.acknowledged_end, "seed {seed}, cut {nth}");
+            while opened.writer.step() == Step::Worked {}
+            assert!(opened.log.stopped().is_none());
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_is_trimmed_and_the_log_goes_on() {
+    for visibility in VISIBILITIES {
+        let mut world = world(1, visibility);
+        for _ in 0..60 {
+            world.append(&[3000]).unwrap();
+            round(&mut world);
+        }
+        held_back(&mut world, 0);
+        assert_eq!(world.disk.space().unwrap().available_bytes, 0);
+        // A reader has the files open that are to go.
+        world.check_records().unwrap();
+        let to = world.frontiers().durable_end.get() - SEGMENT_BYTES;
+        let trimmed = world.trim(PhysicalOffset::new(to)).unwrap();
+        assert!(
+            world.disk.space().unwrap().available_bytes > trimmed.get() / 2,
+            "nobody holds on to the files"
+        );
+        round(&mut world);
+        round(&mut world);
+        assert_eq!(world.frontiers().durable_end, world.frontiers().appended_end);
+        world.append(&[3000]).unwrap();
+        round(&mut world);
+        world.crash().unwrap();
+        assert_eq!(world.frontiers().trimmed, trimmed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Where queues begin and end, and where consumers are.
 
-use skylark_index::{Index, QueueId};
+use skylark_index::{Answer, Index, QueueId};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::offsets::{
     Boundary, QueryConsumerOffset, QueueRequest, SearchOffset, UpdateConsumerOffset,
@@ -40,7 +40,7 @@ fn starts_young(broker: &Broker, topic: &str, queue: u32) -> bool {
     if index.range(id).start > 0 {
         return false;
     }
-    let Some(first) = index.entry(id, 0) else { return false };
+    let Answer::Known(Some(first)) = index.entry(id, 0) else { return false };
     let distance = broker.log.visible().get().since(first.physical_offset);
     distance <= broker.policy.memory_bytes / 10 * 4
 }
@@ -80,21 +80,21 @@ pub fn search(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     // A time before 1970 is before everything.
     let time = u64::try_from(timestamp).unwrap_or(0);
     of_queue(broker, request, answers, QueueRequest { topic, queue_id }, |index, id| match boundary {
-        Boundary::Lower => index.first_at_or_after(id, time),
-        Boundary::Upper => index.last_at_or_before(id, time).unwrap_or(0),
+        Boundary::Lower => known(index.first_at_or_after(id, time)),
+        Boundary::Upper => Ok(known(index.last_at_or_before(id, time))?.unwrap_or(0)),
     })
 }
 
 /// 30: the offset that the queue's next message gets.
 pub fn max(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let queue = QueueRequest::decode(request.header)?;
-    of_queue(broker, request, answers, queue, |index, id| index.range(id).end)
+    of_queue(broker, request, answers, queue, |index, id| Ok(index.range(id).end))
 }
 
 /// 31: the lowest offset that can be read.
 pub fn min(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let queue = QueueRequest::decode(request.header)?;
-    of_queue(broker, request, answers, queue, |index, id| index.range(id).start)
+    of_queue(broker, request, answers, queue, |index, id| Ok(index.range(id).start))
 }
 
 /// 32: when the queue's first message was stored, −1 if there is none.
@@ -105,7 +105,7 @@ pub fn earliest(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answer
     let QueueRequest { topic, queue_id } = QueueRequest::decode(request.header)?;
     let found = find(&broker.catalog.read(), topic, queue_number(queue_id)?);
     let index = broker.index.read();
-    let first = found.and_then(|id| index.entry(id, index.range(id).start));
+    let first = found.map(|id| known(index.entry(id, index.range(id).start))).transpose()?.flatten();
     let timestamp = first.map_or(-1, |entry| i64::try_from(entry.stored_at).unwrap_or(i64::MAX));
     answers.success(request.reply, &[("timestamp", Value::Number(timestamp))])
 }
@@ -116,14 +116,24 @@ fn of_queue(
     request: &Request<'_, '_>,
     answers: &mut Answers<'_>,
     queue: QueueRequest<'_>,
-    ask: impl FnOnce(&Index, QueueId) -> u64,
+    ask: impl FnOnce(&Index, QueueId) -> Result<u64, Refusal>,
 ) -> Handled {
     if let Some(wait) = caught_up(broker) {
         return Ok(wait);
     }
     let found = find(&broker.catalog.read(), queue.topic, queue_number(queue.queue_id)?);
-    let answer = found.map_or(0, |id| ask(&broker.index.read(), id));
+    let answer = found.map_or(Ok(0), |id| ask(&broker.index.read(), id))?;
     answers.success(request.reply, &[("offset", answer.into())])
+}
+
+/// An answer from memory; nothing waits for files here.
+fn known<T>(answer: Answer<T>) -> Result<T, Refusal> {
+    match answer {
+        Answer::Known(value) => Ok(value),
+        Answer::Sealed(_) => {
+            Err(Refusal::new(ResponseCode::SYSTEM_BUSY, "the messages asked for have left memory"))
+        }
+    }
 }
 
 fn find(catalog: &Catalog, topic: &str, queue: u32) -> Option<QueueId> {

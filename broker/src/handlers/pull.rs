@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use skylark_index::QueueId;
+use skylark_index::{Answer, QueueId};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::heartbeat::MessageModel;
 use skylark_protocol::command::pull::PullRequest;
@@ -172,7 +172,11 @@ fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
     }
     let mut messages = Vec::new();
     let (mut bytes, mut next) = (0, offset);
-    for entry in index.entries(pull.queue, offset, EXAMINED_MAX) {
+    let Answer::Known(entries) = index.entries(pull.queue, offset, EXAMINED_MAX) else {
+        // It comes again, to a broker that can read what has left memory.
+        return without(Status::NoneMatched, offset);
+    };
+    for entry in entries {
         if pull.filter.matches_hash(entry.tag_hash) {
             let message_bytes = entry.record_bytes as usize;
             if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {

@@ -1,4 +1,7 @@
-//! Apache RocketMQ's own name server and broker as children, on free ports and a directory of their own.
+//! Apache RocketMQ's own name server and broker as children, on free ports and directories of their own.
+
+// Two test binaries include this, and one of them starts only both servers together.
+#![allow(dead_code, reason = "not every test binary needs every function")]
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,58 +11,111 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::process::Process;
+use crate::support::process::{Process, Signal};
 use crate::support::server::free_port;
 use crate::toolchain;
 
 const START_WITHIN: Duration = Duration::from_secs(120);
+const KILLED_WITHIN: Duration = Duration::from_secs(30);
 /// What the servers print once they accept.
 const STARTED: &str = "boot success";
 
-/// The name server with one broker in it. Dropped, both are killed.
-pub(crate) struct Apache {
-    // Before the directory that they write to.
-    _servers: [Process; 2],
+/// Apache's name server. Dropped, it is killed.
+pub(crate) struct NameServer {
+    // Before the directory that it writes to.
+    _process: Process,
     _directory: TempDir,
-    pub(crate) nameserver: SocketAddr,
-    pub(crate) broker: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
-impl Apache {
-    /// Starts both on an empty directory, the broker with its defaults as far as clients can tell.
+impl NameServer {
+    /// Starts one that knows of nothing.
     pub(crate) fn start(class_path: &str) -> Self {
-        let directory =
-            TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable");
+        let directory = directory();
         let home = directory.path();
-        let nameserver: SocketAddr = (Ipv4Addr::LOCALHOST, free_port(&[0])).into();
-        // The broker listens on a port two below its own and on one above as well.
-        let broker: SocketAddr = (Ipv4Addr::LOCALHOST, free_port(&[-2, 0, 1])).into();
-
-        let settings = format!("listenPort={}\nbindAddress=127.0.0.1\n", nameserver.port());
+        let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port(&[0])).into();
+        let settings = format!("listenPort={}\nbindAddress=127.0.0.1\n", address.port());
         fs::write(home.join("namesrv.conf"), settings).expect("the directory is writable");
         let mut command = server(class_path, home);
         command.args(["-Xmx256m", "org.apache.rocketmq.namesrv.NamesrvStartup", "-c"]);
-        let mut namesrv = Process::start("Apache's name server", command.arg(home.join("namesrv.conf")));
-        namesrv.line(START_WITHIN, |line| line.contains(STARTED));
+        let mut process = Process::start("Apache's name server", command.arg(home.join("namesrv.conf")));
+        process.line(START_WITHIN, |line| line.contains(STARTED));
+        Self { _process: process, _directory: directory, address }
+    }
+}
 
+/// Apache's broker. Dropped, it is killed.
+pub(crate) struct Broker {
+    pub(crate) process: Process,
+    directory: TempDir,
+    pub(crate) address: SocketAddr,
+}
+
+impl Broker {
+    /// Starts one on an empty directory, with its defaults as far as clients can tell.
+    pub(crate) fn start(class_path: &str, nameserver: SocketAddr) -> Self {
+        let directory = directory();
+        let home = directory.path();
+        // The broker listens on a port two below its own and on one above as well.
+        let address: SocketAddr = (Ipv4Addr::LOCALHOST, free_port(&[-2, 0, 1])).into();
         let settings = [
             "brokerClusterName=DefaultCluster".to_owned(),
             "brokerName=broker-a".to_owned(),
             "brokerIP1=127.0.0.1".to_owned(),
             "bindAddress=127.0.0.1".to_owned(),
             format!("namesrvAddr={nameserver}"),
-            format!("listenPort={}", broker.port()),
-            format!("haListenPort={}", broker.port() + 1),
+            format!("listenPort={}", address.port()),
+            format!("haListenPort={}", address.port() + 1),
             format!("storePathRootDir={}", home.join("store").display()),
             // The default gigabyte is of no use to a handful of topics.
             "mappedFileSizeCommitLog=16777216".to_owned(),
         ];
         fs::write(home.join("broker.conf"), settings.join("\n")).expect("the directory is writable");
+        let process = Self::launch(class_path, home);
+        Self { process, directory, address }
+    }
+
+    /// SIGKILL, and started again on what it left.
+    pub(crate) fn kill_and_restart(&mut self, class_path: &str) {
+        self.process.signal(Signal::KILL);
+        self.process.wait(KILLED_WITHIN);
+        self.process = Self::launch(class_path, self.directory.path());
+    }
+
+    fn launch(class_path: &str, home: &Path) -> Process {
         let mut command = server(class_path, home);
         command.args(["-Xmx768m", "org.apache.rocketmq.broker.BrokerStartup", "-c"]);
         let mut process = Process::start("Apache's broker", command.arg(home.join("broker.conf")));
         process.line(START_WITHIN, |line| line.contains(STARTED));
-        Self { _servers: [process, namesrv], _directory: directory, nameserver, broker }
+        process
+    }
+
+    /// A directory that lives as long as the broker.
+    pub(crate) fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+/// The name server with one broker in it. Dropped, both are killed.
+pub(crate) struct Apache {
+    pub(crate) server: Broker,
+    _nameserver: NameServer,
+    pub(crate) nameserver: SocketAddr,
+    pub(crate) broker: SocketAddr,
+}
+
+impl Apache {
+    /// Starts both, empty.
+    pub(crate) fn start(class_path: &str) -> Self {
+        let nameserver = NameServer::start(class_path);
+        let broker = Broker::start(class_path, nameserver.address);
+        let (nameserver_address, broker_address) = (nameserver.address, broker.address);
+        Self {
+            server: broker,
+            _nameserver: nameserver,
+            nameserver: nameserver_address,
+            broker: broker_address,
+        }
     }
 }
 
@@ -74,6 +130,10 @@ pub(crate) fn mqadmin(
     command.args(["-Xmx256m", "org.apache.rocketmq.tools.command.MQAdminStartup"]);
     command.args(arguments).arg("-n").arg(nameserver.to_string());
     Process::start(&format!("mqadmin {}", arguments.join(" ")), &mut command)
+}
+
+fn directory() -> TempDir {
+    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable")
 }
 
 fn server(class_path: &str, home: &Path) -> Command {

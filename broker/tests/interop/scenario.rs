@@ -1,10 +1,13 @@
 //! Runs one scenario of a client program and reads its verdict.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::support::process::{Finished, Process};
 use crate::support::server::Server;
+use crate::target::Target;
 use crate::toolchain;
 
 /// The official Java client against `server`.
@@ -21,11 +24,42 @@ impl JavaClient {
 
     /// Starts a scenario, to be watched.
     pub(crate) fn start(self, server: &Server, scenario: &str, options: &[String]) -> Process {
-        let mut command = toolchain::java(self.class_path, server.scratch());
+        self.start_at(server.nameserver(), server.scratch(), scenario, options)
+    }
+
+    fn start_at(self, nameserver: SocketAddr, home: &Path, scenario: &str, options: &[String]) -> Process {
+        let mut command = toolchain::java(self.class_path, home);
         // The soak keeps megabyte bodies on their way in eight queues and two members.
         command.args(["-Xmx768m", "skylark.interop.Main", scenario]);
-        command.arg(format!("namesrv={}", server.nameserver())).args(options);
+        command.arg(format!("namesrv={nameserver}")).args(options);
         Process::start(&format!("java {scenario}"), &mut command)
+    }
+
+    /// Runs a scenario to its end and kills and restarts the broker beneath it whenever it asks for that.
+    pub(crate) fn check_over_kills(
+        self,
+        target: &mut Target,
+        scenario: &str,
+        options: &[String],
+        checks: &[&str],
+    ) {
+        let limit = Duration::from_secs(300);
+        let mut process = self.start_at(target.nameserver(), target.scratch(), scenario, options);
+        let mut lines = Vec::new();
+        loop {
+            let line = process.line(limit, |_line| true);
+            if line == "kill" {
+                target.kill_and_restart();
+            }
+            let is_last = line.starts_with("end ");
+            lines.push(line);
+            if is_last {
+                break;
+            }
+        }
+        let mut finished = process.finish(limit);
+        finished.lines.splice(0..0, lines);
+        verdict_of(finished, checks, &target.transcript());
     }
 
     /// Runs a scenario to its end: it must succeed and have made each of these checks.
@@ -63,6 +97,10 @@ pub(crate) fn start_go(program: &std::path::Path, server: &Server, scenario: &st
 
 /// The scenario succeeded and made each of these checks; prints what it found.
 pub(crate) fn verdict(server: &Server, finished: Finished, checks: &[&str]) -> Finished {
+    verdict_of(finished, checks, &server.transcript())
+}
+
+fn verdict_of(finished: Finished, checks: &[&str], server: &str) -> Finished {
     let passed: BTreeSet<&str> =
         finished.lines.iter().filter_map(|line| line.strip_prefix("ok ")?.split(' ').next()).collect();
     let missing: Vec<_> = checks.iter().filter(|check| !passed.contains(*check)).collect();
@@ -71,7 +109,7 @@ pub(crate) fn verdict(server: &Server, finished: Finished, checks: &[&str]) -> F
         "ended with {}, without an ok for {missing:?}\n{}\n{}",
         finished.status,
         finished.transcript(),
-        server.transcript(),
+        server,
     );
     for line in finished.lines.iter().filter(|line| line.starts_with("ok ")) {
         println!("{line}");

@@ -5,24 +5,25 @@ use std::fmt::Display;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::support::process::{Finished, Process};
 
 /// Fetching some hundred artifacts over a slow line, not hanging.
-const FETCH_WITHIN: Duration = Duration::from_secs(900);
+pub(crate) const FETCH_WITHIN: Duration = Duration::from_secs(900);
 
 /// Where the programs are built.
-const BUILD: &str = env!("CARGO_TARGET_TMPDIR");
-const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
+pub(crate) const BUILD: &str = env!("CARGO_TARGET_TMPDIR");
+/// Where their sources are.
+pub(crate) const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop");
 const APACHE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../benches/compare/apache");
 
 /// The class path of the Java program with the official client.
 pub(crate) fn java_client() -> Option<&'static String> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
     available(BUILT.get_or_init(|| {
-        let target = maven(&Path::new(SOURCES).join("java"), "interop-java")?;
+        let target = maven(&Path::new(SOURCES).join("java"), "interop-java", &[])?;
         Ok(format!("{0}/classes:{0}/lib/*", target.display()))
     }))
 }
@@ -31,7 +32,7 @@ pub(crate) fn java_client() -> Option<&'static String> {
 pub(crate) fn apache() -> Option<&'static String> {
     static BUILT: OnceLock<Result<String, String>> = OnceLock::new();
     available(BUILT.get_or_init(|| {
-        let target = maven(Path::new(APACHE), "apache-rocketmq")?;
+        let target = maven(Path::new(APACHE), "apache-rocketmq", &[])?;
         Ok(format!("{}/lib/*", target.display()))
     }))
 }
@@ -69,13 +70,18 @@ pub(crate) fn java(class_path: &str, home: &Path) -> Command {
     command
 }
 
-fn maven(project: &Path, name: &str) -> Result<PathBuf, String> {
+/// Builds a project into a directory of that name; `properties` are Maven's own, `KEY=VALUE`.
+pub(crate) fn maven(project: &Path, name: &str, properties: &[&str]) -> Result<PathBuf, String> {
+    // Maven's repository of fetched artifacts takes one writer at a time.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     installed("java", "-version")?;
     installed("mvn", "--version")?;
     let target = Path::new(BUILD).join(name);
     let package = |offline: &[&str]| -> Finished {
         let mut command = Command::new("mvn");
         command.args(["-q", "-B"]).args(offline).arg("-f").arg(project.join("pom.xml"));
+        command.args(properties.iter().map(|property| format!("-D{property}")));
         command.arg(format!("-Dout={}", target.display())).arg("package");
         Process::start("mvn", &mut command).finish(FETCH_WITHIN)
     };
@@ -92,7 +98,8 @@ fn maven(project: &Path, name: &str) -> Result<PathBuf, String> {
     Err(format!("Maven cannot build {name}\n{}", built.transcript()))
 }
 
-fn installed(program: &str, version: &str) -> Result<(), String> {
+/// Whether a program runs at all.
+pub(crate) fn installed(program: &str, version: &str) -> Result<(), String> {
     match Command::new(program).arg(version).output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(format!("`{program} {version}` ends with {}", output.status)),
@@ -100,13 +107,23 @@ fn installed(program: &str, version: &str) -> Result<(), String> {
     }
 }
 
-fn available<T>(built: &'static Result<T, String>) -> Option<&'static T> {
+/// Whether a missing tool chain is a failure: `SKYLARK_INTEROP=required`, or `full` for all numbers as well.
+fn is_required() -> bool {
+    std::env::var_os("SKYLARK_INTEROP").is_some_and(|wish| wish == "required") || is_full()
+}
+
+/// Whether the heavy combinations run with all their messages and retries, not with a sample.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("SKYLARK_INTEROP").is_some_and(|wish| wish == "full")
+}
+
+/// What was built; if it could not be, the test says so and is over, or fails if it is required.
+pub(crate) fn available<T>(built: &'static Result<T, String>) -> Option<&'static T> {
     let reason = match built {
         Ok(program) => return Some(program),
         Err(reason) => reason,
     };
-    let required = std::env::var_os("SKYLARK_INTEROP").is_some_and(|wish| wish == "required");
-    assert!(!required, "SKYLARK_INTEROP=required, but {reason}");
+    assert!(!is_required(), "SKYLARK_INTEROP is set, but {reason}");
     // Past the capture of test output: a suite that skips in silence looks like one that passes.
     writeln!(std::io::stderr(), "interop: skipped, {reason}").ok();
     None

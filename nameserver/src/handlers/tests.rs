@@ -7,8 +7,10 @@ use skylark_protocol::command::topics::TopicConfig;
 use skylark_protocol::frame::{self, FRAME_BYTES_MAX};
 use skylark_protocol::transport::Mailbox;
 use skylark_protocol::{Encoding, Outgoing, Value};
+use skylark_storage::device::simulated::Disk;
 
 use super::*;
+use crate::{FileJournal, KvJournal, KvTables};
 
 /// A nameserver that is asked by one connection at a time of the test's choosing.
 struct Asked {
@@ -29,7 +31,10 @@ impl Asked {
         Outgoing { encoding, code: code.0, opaque: 1, flag: 0, remark: None, fields: &fields }
             .write(0, &mut wire);
         let (frame, _) = frame::decode(&wire, FRAME_BYTES_MAX).unwrap().unwrap();
-        self.server.answer(&frame.parse().unwrap(), body, &self.connection, self.now)
+        match self.server.answer(&frame.parse().unwrap(), body, &self.connection, self.now) {
+            Outcome::Answered(answer) => answer,
+            Outcome::Later(_) => panic!("nothing is recorded later here"),
+        }
     }
 
     fn register(&self, broker: &Broker<'_>) -> Answer {
@@ -298,6 +303,22 @@ fn compressed_registrations_are_taken_and_wrong_checksums_refused() {
 }
 
 #[test]
+fn routes_of_static_topics_tell_where_their_queues_are() {
+    let asked = Asked::new();
+    let mut body = LEADER.body();
+    let mapping = serde_json::json!({"bname": "broker-a", "currIdMap": {"0": 1}, "topic": "TopicTest"});
+    body.topics.topic_queue_mapping_info_map.insert("TopicTest".to_owned(), mapping.clone());
+    let fields = [LEADER.fields(), vec![("compressed", "true")]].concat();
+    asked.ask(RequestCode::REGISTER_BROKER, &fields, &body.encode_compressed());
+    let told = asked.route("TopicTest").unwrap().topic_queue_mapping_by_broker;
+    assert_eq!(told, Some([("broker-a".to_owned(), mapping)].into()));
+    assert_eq!(asked.route("TBW102").unwrap().topic_queue_mapping_by_broker, None);
+    asked.ask(RequestCode::UNREGISTER_BROKER, &LEADER.fields(), b"");
+    asked.register(&LEADER);
+    assert_eq!(asked.route("TopicTest").unwrap().topic_queue_mapping_by_broker, None);
+}
+
+#[test]
 fn a_broker_s_topics_can_be_closed_to_producers() {
     let asked = Asked::new();
     asked.register(&LEADER);
@@ -376,14 +397,106 @@ fn key_value_configuration_is_kept() {
 }
 
 #[test]
-fn the_configuration_can_be_read_only() {
+fn routes_tell_the_queues_of_ordered_topics_if_asked_to() {
+    let asked = Asked::new();
+    asked.register(&LEADER);
+    let put = [("namespace", "ORDER_TOPIC_CONFIG"), ("key", "TopicTest"), ("value", "broker-a:4")];
+    asked.ask(RequestCode::PUT_KV_CONFIG, &put, b"");
+    let conf = |topic| asked.route(topic).unwrap().order_topic_conf;
+    assert_eq!(conf("TopicTest"), None);
+    asked.ask(RequestCode::UPDATE_NAMESRV_CONFIG, &[], b"orderMessageEnable=true");
+    assert_eq!((conf("TopicTest").as_deref(), conf("TBW102")), (Some("broker-a:4"), None));
+    asked.ask(RequestCode::DELETE_KV_CONFIG, &put[..2], b"");
+    assert_eq!(conf("TopicTest"), None);
+}
+
+#[test]
+fn settings_are_changed_and_kept_as_key_value_configuration() {
     let mut asked = Asked::new();
     asked.server = NameServer::new([("listenPort".to_owned(), "9876".to_owned())]);
-    let configuration = asked.ask(RequestCode::GET_NAMESRV_CONFIG, &[], b"");
-    assert!(text(&configuration).starts_with("clusterTest=false\n"));
-    assert!(text(&configuration).contains("\nlistenPort=9876\n"));
-    let update = asked.ask(RequestCode::UPDATE_NAMESRV_CONFIG, &[], b"orderMessageEnable=true");
-    assert_eq!(update.code, ResponseCode::NO_PERMISSION);
+    let configuration =
+        |asked: &Asked| text(&asked.ask(RequestCode::GET_NAMESRV_CONFIG, &[], b"")).to_owned();
+    assert!(configuration(&asked).starts_with("clusterTest=false\n"));
+    assert!(configuration(&asked).contains("\nlistenPort=9876\n"));
+    assert!(configuration(&asked).contains("\nenableAllTopicList=true\n"));
+    let update = |asked: &Asked, text: &[u8]| asked.ask(RequestCode::UPDATE_NAMESRV_CONFIG, &[], text);
+    let both = b"enableAllTopicList=false\nenableTopicList=false\norderMessageEnable=false";
+    assert_eq!(update(&asked, both), Answer::success());
+    assert_eq!(update(&asked, b""), Answer::success());
+    assert!(configuration(&asked).contains("\nenableAllTopicList=false\n"));
+    for (code, fields) in [
+        (RequestCode::GET_ALL_TOPIC_LIST_FROM_NAMESERVER, &[][..]),
+        (RequestCode::GET_TOPICS_BY_CLUSTER, &[("cluster", "DefaultCluster")]),
+        (RequestCode::GET_UNIT_TOPIC_LIST, &[]),
+    ] {
+        assert_eq!(asked.ask(code, fields, b""), Answer::refusal(ResponseCode::SYSTEM_ERROR, "disable"));
+    }
+    // Only what differs was recorded, and another nameserver goes on with it.
+    let kept = asked.server.kv();
+    assert_eq!(kept.namespaces["NAMESRV_CONFIG"].len(), 2);
+    asked.server = NameServer::new([]);
+    asked.server.restore_kv(kept);
+    assert!(configuration(&asked).contains("\nenableAllTopicList=false\n"));
+
+    for (text, code, remark) in [
+        (&b"kvConfigPath=/x"[..], ResponseCode::NO_PERMISSION, "Can not update config in black list."),
+        (b"orderMessageEnable=maybe", ResponseCode::INVALID_PARAMETER, "orderMessageEnable is true or false"),
+        (b"orderMessageEnable=true\nlistenPort=1", ResponseCode::INVALID_PARAMETER, "listenPort cannot be"),
+        (b"a=\\u0", ResponseCode::SYSTEM_ERROR, "the body is not a valid configuration"),
+    ] {
+        let refused = update(&asked, text);
+        assert!(
+            refused.code == code && refused.remark.as_deref().unwrap().starts_with(remark),
+            "{refused:?}"
+        );
+    }
+    assert!(configuration(&asked).contains("\norderMessageEnable=false\n"));
+}
+
+#[test]
+fn what_a_journal_refuses_does_not_come_into_effect() {
+    struct Full;
+
+    impl KvJournal for Full {
+        fn record(&mut self, _: &KvChange) -> Result<Recorded, JournalError> {
+            Err(JournalError::Refused { reason: "no room".to_owned() })
+        }
+    }
+
+    let asked = Asked::new();
+    asked.server.set_journal(Box::new(Full));
+    let put = [("namespace", "n"), ("key", "k"), ("value", "v")];
+    let refused = Answer::refusal(ResponseCode::SYSTEM_ERROR, "the change is not recorded: no room");
+    assert_eq!(asked.ask(RequestCode::PUT_KV_CONFIG, &put, b""), refused);
+    assert_eq!(asked.ask(RequestCode::DELETE_KV_CONFIG, &put[..2], b""), refused);
+    assert_eq!(asked.server.kv(), KvTables::default());
+}
+
+#[test]
+fn key_value_configuration_is_there_after_a_restart() {
+    let disk = Disk::new(1);
+    let start = || {
+        let (journal, tables) = FileJournal::open(Arc::new(disk.clone())).unwrap();
+        let mut asked = Asked::new();
+        asked.server = NameServer::new([]);
+        asked.server.restore_kv(tables);
+        asked.server.set_journal(Box::new(journal));
+        asked
+    };
+    let asked = start();
+    let put = [("namespace", "n"), ("key", "k"), ("value", "v")];
+    for key in ["k", "gone"] {
+        asked.ask(RequestCode::PUT_KV_CONFIG, &[put[0], ("key", key), put[2]], b"");
+    }
+    asked.ask(RequestCode::DELETE_KV_CONFIG, &[put[0], ("key", "gone")], b"");
+    drop(asked);
+    let asked = start();
+    let table = asked.ask(RequestCode::GET_KVLIST_BY_NAMESPACE, &put[..1], b"");
+    assert_eq!(text(&table), r#"{"table":{"k":"v"}}"#);
+    // What is there counts against the limit.
+    let large = "v".repeat(2 * 1024 * 1024 - 200);
+    let refused = asked.ask(RequestCode::PUT_KV_CONFIG, &[put[0], ("key", "l"), ("value", &large)], b"");
+    assert!(refused.remark.unwrap().starts_with("the key-value configuration would have"));
 }
 
 #[test]

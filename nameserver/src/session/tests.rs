@@ -7,6 +7,7 @@ use skylark_protocol::transport::Listener;
 use skylark_protocol::{Encoding, Outgoing, RequestCode, ResponseCode};
 
 use super::*;
+use crate::{JournalError, KvChange, KvJournal, KvTables, Recorded};
 
 struct Connected {
     session: Box<dyn Session>,
@@ -137,4 +138,53 @@ fn a_header_that_cannot_be_read_ends_the_connection() {
     let frame = Frame { encoding: Encoding::Json, header: b"{", body: b"" };
     let closed = client.session.receive(frame, &mut client.out);
     assert!(matches!(closed, Err(CloseReason::Malformed(_))), "{closed:?}");
+}
+
+#[test]
+fn a_change_is_answered_when_its_journal_says_so() {
+    struct Slow(std::sync::mpsc::Receiver<Pending>);
+
+    impl KvJournal for Slow {
+        fn record(&mut self, _: &KvChange) -> Result<Recorded, JournalError> {
+            Ok(Recorded::Later(self.0.recv().unwrap()))
+        }
+    }
+
+    let (server, service) = service();
+    let (pending, taken) = std::sync::mpsc::channel::<Pending>();
+    server.set_journal(Box::new(Slow(taken)));
+    let applied = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut client = connect(&service);
+    let put = [("namespace", "n".into()), ("key", "k".into()), ("value", "v".into())];
+
+    let (watched, hosting) = (applied.clone(), server.clone());
+    let change = KvChange::Put { namespace: "n".to_owned(), key: "k".to_owned(), value: "v".to_owned() };
+    let done = std::future::poll_fn(move |_| {
+        if !watched.load(std::sync::atomic::Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        hosting.apply_kv(&change);
+        Poll::Ready(Ok(()))
+    });
+    pending.send(Box::pin(done)).unwrap();
+    client.send(Encoding::Json, RequestCode::PUT_KV_CONFIG, 0, &put, b"");
+    assert_eq!(client.poll(), Ok(()));
+    assert_eq!((client.answer(), server.kv()), (None, KvTables::default()));
+    applied.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(client.poll(), Ok(()));
+    assert_eq!(client.answer(), Some((ResponseCode::SUCCESS, Encoding::Json)));
+    assert_eq!(server.kv().get("n", "k"), Some("v"));
+
+    let lost = JournalError::Unknown { reason: "the log is closed".to_owned() };
+    pending.send(Box::pin(std::future::ready(Err(lost)))).unwrap();
+    client.send(Encoding::Json, RequestCode::DELETE_KV_CONFIG, 0, &put, b"");
+    assert_eq!(client.poll(), Ok(()));
+    assert_eq!(client.answer(), Some((ResponseCode::SYSTEM_ERROR, Encoding::Json)));
+
+    for _ in 0..HELD_MAX {
+        assert!(client.session.ready());
+        pending.send(Box::pin(std::future::pending())).unwrap();
+        client.send(Encoding::Json, RequestCode::PUT_KV_CONFIG, 0, &put, b"");
+    }
+    assert!(!client.session.ready());
 }

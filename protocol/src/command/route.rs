@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::topics::TopicConfig;
 use crate::header::FieldError;
@@ -38,6 +39,9 @@ pub struct TopicRouteData {
     /// Its queues on each broker.
     #[serde(deserialize_with = "lenient::or_default")]
     pub queue_datas: Vec<QueueData>,
+    /// Where the queues of a static topic are, by broker; passed through. Left out of other topics' routes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_queue_mapping_by_broker: Option<BTreeMap<String, Value>>,
 }
 
 impl TopicRouteData {

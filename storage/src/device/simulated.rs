@@ -98,7 +98,8 @@ impl Disk {
         self.state.lock().faults.fail_flush = Some(nth);
     }
 
-    /// Leaves room for so many more bytes, in sectors; `None` for no limit. Writes beyond it fail without effect.
+    /// Leaves room for so many more bytes, in sectors; `None` for no limit. Writes beyond it fail without effect,
+    /// and without any room no file can be created. A file that is gone for good gives its room back.
     pub fn set_space_left(&self, bytes: Option<u64>) {
         self.state.lock().faults.space_left = bytes;
     }

@@ -28,7 +28,8 @@ pub(super) struct Found {
     pub(super) witness: Option<Witness>,
     /// A group that contradicts the end, but was taken below `led_from`.
     pub(super) doubt: bool,
-    /// Blocks with bytes that are not zero, each within one segment; the first may begin inside a block.
+    /// Blocks with bytes that are not zero, each within one segment; the first may begin inside a block, and one may
+    /// end where its file does.
     pub(super) remains: Vec<Range<PhysicalOffset>>,
     /// Where the search ended; zero when there was none.
     pub(super) searched_end: PhysicalOffset,
@@ -60,13 +61,15 @@ pub(super) fn search(
         }
         found.searched_bytes += bytes as u64;
         if block[..bytes].iter().any(|&byte| byte != 0) {
+            // No further than the file reaches: zeroing needs no space on the disk.
+            let held_end = at.advance(bytes as u64);
             match found.remains.last_mut() {
                 Some(remains)
                     if remains.end == at && segments.base_of(remains.start) == segments.base_of(at) =>
                 {
-                    remains.end = block_end;
+                    remains.end = held_end;
                 }
-                _ => found.remains.push(at..block_end),
+                _ => found.remains.push(at..held_end),
             }
             look_for_witness(segments, checkpoint, end, at, &block[..bytes], &mut skip_to, &mut found)?;
         }

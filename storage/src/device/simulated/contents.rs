@@ -114,6 +114,11 @@ impl Contents {
         self.lengths.push(bytes);
     }
 
+    /// How many bytes of disk the file has.
+    pub(super) fn held_bytes(&self) -> u64 {
+        self.current.sectors.len() as u64 * SECTOR_BYTES
+    }
+
     /// How many bytes of disk a write needs that the file does not have yet.
     pub(super) fn missing_bytes(&self, at: u64, bytes: usize) -> u64 {
         let mut missing = 0;

@@ -175,6 +175,10 @@ impl State {
         if self.has(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{name}: exists already")));
         }
+        // A directory may have to grow for a name; one that changes its name takes the old one's place.
+        if self.faults.space_left == Some(0) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let node = NodeId(self.next_node);
         self.next_node += 1;
         self.nodes.insert(node, Node::default());
@@ -342,14 +346,20 @@ impl State {
     }
 
     fn drop_unreachable(&mut self) {
-        let Self { names, durable_names, changes, .. } = self;
+        let Self { names, durable_names, changes, nodes, faults, .. } = self;
         let pending = changes.iter().filter_map(|change| match change {
             Change::Link { node, .. } | Change::Rename { node, .. } => Some(*node),
             Change::Unlink { .. } => None,
         });
         let reachable: BTreeSet<NodeId> =
             names.values().chain(durable_names.values()).copied().chain(pending).collect();
-        self.nodes.retain(|id, node| node.holders > 0 || reachable.contains(id));
+        nodes.retain(|id, node| {
+            let stays = node.holders > 0 || reachable.contains(id);
+            if let Some(left) = faults.space_left.as_mut().filter(|_| !stays) {
+                *left += node.contents.held_bytes();
+            }
+            stays
+        });
     }
 }
 

@@ -201,6 +201,22 @@ fn a_full_disk_takes_what_it_has_room_for_already() {
 }
 
 #[test]
+fn a_file_needs_room_for_its_name_and_gives_its_room_back_when_it_is_gone_for_good() {
+    let (disk, file) = with_file(1, &[1; 1000]);
+    disk.set_space_left(Some(0));
+    assert_eq!(disk.create("b").err().unwrap().kind(), io::ErrorKind::StorageFull);
+    disk.rename("a", "b").unwrap();
+    disk.remove("b").unwrap();
+    let available = || disk.space().unwrap().available_bytes;
+    assert_eq!(available(), 0, "a power cut may bring it back");
+    disk.sync_directory("").unwrap();
+    assert_eq!(available(), 0, "somebody has it open");
+    drop(file);
+    assert_eq!(available(), 1024);
+    disk.create("b").unwrap();
+}
+
+#[test]
 fn a_lying_flush_keeps_nothing() {
     let seen = outcomes(
         |seed| {

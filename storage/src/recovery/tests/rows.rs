@@ -634,3 +634,11 @@ fn a_log_keeps_its_segment_length() {
     let larger = RecoveryOptions { segment_bytes: 4 * SEGMENT, ..OPTIONS };
     keeps_with(&log.disk, &log.groups, &larger);
 }
+
+#[test]
+fn d7_the_only_segment_may_be_given_up() {
+    let log = log_with_checkpoint(3);
+    remove(&log.disk, &segment(0));
+    assert_eq!(corruption(&log.disk).evidence, Evidence::SegmentMissing);
+    keeps_with(&log.disk, &[], &REPAIR);
+}

@@ -7,11 +7,16 @@ import java.util.Map;
 import java.util.concurrent.atomic.AtomicInteger;
 import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
+import org.apache.rocketmq.client.consumer.DefaultMQPullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.exception.MQBrokerException;
 import org.apache.rocketmq.client.exception.MQClientException;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
+import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.exception.RemotingException;
+import org.apache.rocketmq.tools.admin.DefaultMQAdminExt;
 
 /** Makes clients as an application would, each with a connection of its own, and shuts down what is still open. */
 final class Clients implements AutoCloseable {
@@ -51,6 +56,58 @@ final class Clients implements AutoCloseable {
         consumer.setAutoCommit(false);
         closeLater(consumer::shutdown);
         return consumer;
+    }
+
+    /** Of the group that tools use: reads any queue by offset and commits nothing. */
+    DefaultMQPullConsumer reader() throws MQClientException {
+        DefaultMQPullConsumer reader = configured(new DefaultMQPullConsumer(MixAll.TOOLS_CONSUMER_GROUP));
+        reader.start();
+        closeLater(reader::shutdown);
+        return reader;
+    }
+
+    DefaultMQAdminExt admin() throws MQClientException {
+        DefaultMQAdminExt admin = configured(new DefaultMQAdminExt());
+        admin.start();
+        closeLater(admin::shutdown);
+        return admin;
+    }
+
+    String namesrv() {
+        return namesrv;
+    }
+
+    /** Where the one broker listens, as the name server tells. */
+    static String broker(DefaultMQAdminExt admin) throws Exception {
+        return admin.examineBrokerClusterInfo().getBrokerAddrTable().values().iterator().next().selectBrokerAddr();
+    }
+
+    /**
+     * Asks the driver to kill the broker and start it again, and waits until another process answers in its place.
+     * The client itself does not notice: it is to go on as if nothing had happened.
+     */
+    static void brokerIsKilled(DefaultMQAdminExt admin) throws Exception {
+        String broker = broker(admin);
+        String before = bootTime(admin, broker);
+        System.out.println("kill");
+        System.out.flush();
+        Deadline deadline = Deadline.seconds(90);
+        while (true) {
+            try {
+                // The name server may hear of it later than it answers.
+                if (!before.equals(bootTime(admin, broker))
+                    && !admin.examineBrokerClusterInfo().getBrokerAddrTable().isEmpty()) {
+                    return;
+                }
+            } catch (RemotingException | MQBrokerException notThere) {
+                // Being killed, or starting.
+            }
+            deadline.pause("the broker's return");
+        }
+    }
+
+    private static String bootTime(DefaultMQAdminExt admin, String broker) throws Exception {
+        return admin.fetchBrokerRuntimeStats(broker).getTable().get("bootTimestamp");
     }
 
     <C extends ClientConfig> C configured(C client) {

@@ -36,6 +36,17 @@ public final class Main {
                 case "lite-pull" -> new PullConsumers(clients, checks).lite();
                 case "pull" -> new PullConsumers(clients, checks).plain();
                 case "orderly" -> new Features(clients, checks).orderly();
+                case "delay" -> new Delays(clients, checks).run(options);
+                case "retry" -> new Retries(clients, checks).run(options);
+                case "dead-letters" -> new DeadLetters(clients, checks).run();
+                case "find" -> new Finding(clients, checks).run();
+                case "reset" -> new Resets(clients, checks).run(options);
+                case "recreate" -> new Recreation(clients, checks).run(options);
+                case "members" -> new Membership(clients, checks).run();
+                case "members-child" -> new Membership(clients, checks).child();
+                case "order" -> new OrderOverChanges(clients, checks).run();
+                case "order-child" -> new OrderOverChanges(clients, checks).child();
+                case "request" -> new RequestReply(clients, checks).run();
                 default -> throw new IllegalArgumentException("no such scenario: " + scenario);
             }
         }
