@@ -90,7 +90,8 @@ impl fmt::Display for DelayLevels {
         for (index, delay_ms) in self.delays_ms.iter().enumerate() {
             let separator = if index == 0 { "" } else { " " };
             let units = [(86_400_000, 'd'), (3_600_000, 'h'), (60_000, 'm'), (1000, 's')];
-            let (unit_ms, unit) = units.into_iter().find(|(unit_ms, _)| delay_ms % unit_ms == 0).unwrap_or((1000, 's'));
+            let (unit_ms, unit) =
+                units.into_iter().find(|(unit_ms, _)| delay_ms % unit_ms == 0).unwrap_or((1000, 's'));
             write!(f, "{separator}{}{unit}", delay_ms / unit_ms)?;
         }
         Ok(())
@@ -184,13 +185,9 @@ mod tests {
     #[test]
     fn a_level_above_the_highest_is_the_highest() {
         let levels: DelayLevels = "1s 5s".parse().unwrap();
-        assert_eq!([-1, 0, 1, 2, 3, i32::MAX].map(|level| levels.get(level)), [
-            None,
-            None,
-            Some((1, 1000)),
-            Some((2, 5000)),
-            Some((2, 5000)),
-            Some((2, 5000))
-        ]);
+        assert_eq!(
+            [-1, 0, 1, 2, 3, i32::MAX].map(|level| levels.get(level)),
+            [None, None, Some((1, 1000)), Some((2, 5000)), Some((2, 5000)), Some((2, 5000))]
+        );
     }
 }

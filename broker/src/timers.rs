@@ -202,7 +202,8 @@ impl TimerEngine {
     /// Sleeps for so long, or until a timer arrives that is due before `due_ms`.
     fn sleep(&self, time: Duration, due_ms: u64) {
         let mut bell = self.bell.lock();
-        let sleeps = |bell: &mut Bell| !bell.is_closed && bell.earliest_ms.is_none_or(|earliest| earliest >= due_ms);
+        let sleeps =
+            |bell: &mut Bell| !bell.is_closed && bell.earliest_ms.is_none_or(|earliest| earliest >= due_ms);
         self.rung.wait_while_for(&mut bell, sleeps, time);
     }
 }

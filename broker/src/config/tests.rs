@@ -27,7 +27,10 @@ fn every_mistake_is_reported_at_once() {
         delay_levels: text("1s soon"),
         ..Settings::default()
     };
-    assert_eq!(mistakes(settings), ["listen", "cluster", "namesrv", "segment-bytes", "delay-levels", "workers"]);
+    assert_eq!(
+        mistakes(settings),
+        ["listen", "cluster", "namesrv", "segment-bytes", "delay-levels", "workers"]
+    );
 }
 
 #[test]

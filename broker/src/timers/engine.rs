@@ -97,7 +97,11 @@ impl Engine {
         let Appended { end, messages } = self.append(broker, &record, &drafts, mark)?;
         let undeliverable = timers.len() - messages;
         if undeliverable > 0 {
-            warn!(undeliverable, end = end.get(), "due messages were dropped: their topics are gone, or they are damaged");
+            warn!(
+                undeliverable,
+                end = end.get(),
+                "due messages were dropped: their topics are gone, or they are damaged"
+            );
         }
         Ok(undeliverable as u64)
     }

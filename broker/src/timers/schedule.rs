@@ -94,11 +94,8 @@ impl Schedule {
         let in_memory = index.late_timers(from, LAST, CARRY_LOOK_MAX);
         let sealed = index.sealed();
         drop(index);
-        let mut found = if from < sealed.end() {
-            sealed.late_timers(from, LAST, CARRY_LOOK_MAX)?
-        } else {
-            Vec::new()
-        };
+        let mut found =
+            if from < sealed.end() { sealed.late_timers(from, LAST, CARRY_LOOK_MAX)? } else { Vec::new() };
         found.extend(in_memory);
         found.truncate(CARRY_LOOK_MAX);
         let last = found.last().filter(|last| found.len() == CARRY_LOOK_MAX && last.key.at < below);

@@ -106,7 +106,8 @@ impl<'a> Parsed<'a> {
         let (config, queues) = catalog.topic(topic)?;
         let asked: u32 = known.get(properties::REAL_QID)?.parse().ok()?;
         // Its queue may be gone with an earlier topic of this name.
-        let queue_id = if (asked as usize) < queues.len() { asked } else { asked % config.write_queues.max(1) };
+        let queue_id =
+            if (asked as usize) < queues.len() { asked } else { asked % config.write_queues.max(1) };
         let queue = *queues.get(queue_id as usize)?;
         let properties = properties::rewrite(message.properties, &[properties::TIMER_OUT_MS], &[]).into();
         Some(Draft { queue, queue_id, topic, properties, message })

@@ -54,7 +54,10 @@ fn forge(world: &World, key: TimerKey) {
     let forged = TimersFired { mark: mark.fired(key.max(mark.through()), world.end()), fired: Vec::new() };
     let payload = forged.encode();
     let rest: [&[u8]; 1] = [&payload];
-    broker.log.append(&[NewRecord { kind: TimersFired::KIND, head: &[], rest: &rest }], |_, _, _| {}).unwrap();
+    broker
+        .log
+        .append(&[NewRecord { kind: TimersFired::KIND, head: &[], rest: &rest }], |_, _, _| {})
+        .unwrap();
 }
 
 fn run(seed: u64, fault: Fault) -> (u64, u32) {
@@ -161,7 +164,11 @@ fn check(world: &mut World, told: &Told) {
         let number = number_of(&message.body);
         assert_eq!(delivered.insert(number, message.queue_offset), None, "{number} was delivered twice");
         let due_ms = told.due_ms[&number];
-        assert!(message.stored_at >= due_ms, "{number} was delivered {} ms early", due_ms - message.stored_at);
+        assert!(
+            message.stored_at >= due_ms,
+            "{number} was delivered {} ms early",
+            due_ms - message.stored_at
+        );
     }
     for number in &told.acknowledged {
         assert!(delivered.contains_key(number), "{number} was acknowledged, and not delivered");
@@ -169,7 +176,9 @@ fn check(world: &mut World, told: &Told) {
 }
 
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
 #[test]
@@ -181,7 +190,9 @@ fn crashes_lose_no_delayed_message_and_repeat_none() {
     let (mut acknowledged, mut crashes) = (0, 0);
     for seed in 0..setting("SKYLARK_SEEDS").unwrap_or(SEEDS) {
         let Ok(report) = catch_unwind(|| run(seed, Fault::None)) else {
-            panic!("repeat with: SKYLARK_SEED={seed} cargo test -p skylark-broker --test delays crashes -- --nocapture");
+            panic!(
+                "repeat with: SKYLARK_SEED={seed} cargo test -p skylark-broker --test delays crashes -- --nocapture"
+            );
         };
         acknowledged += report.0;
         crashes += report.1;

@@ -55,28 +55,34 @@ fn a_message_comes_back_a_level_later_each_time_and_then_is_dead() {
         assert_eq!(message.stored_at, START_MS + seconds * 1000 + times as u64 + 1);
         assert_eq!((&*message.body, message.born_at, message.flag), (&b"x"[..], first.born_at, first.flag));
         assert_eq!(message.reconsume_times, i32::try_from(times).unwrap() + 1);
-        has(&message, &[
-            ("RETRY_TOPIC", Some("orders")),
-            ("ORIGIN_MESSAGE_ID", Some(&first.id)),
-            ("DELAY", Some(level)),
-            ("REAL_TOPIC", Some("%RETRY%CG")),
-            ("REAL_QID", Some("0")),
-            ("WAIT", Some("false")),
-            ("UNIQ_KEY", Some("U")),
-            ("TAGS", Some("A")),
-            ("TIMER_OUT_MS", None),
-        ]);
+        has(
+            &message,
+            &[
+                ("RETRY_TOPIC", Some("orders")),
+                ("ORIGIN_MESSAGE_ID", Some(&first.id)),
+                ("DELAY", Some(level)),
+                ("REAL_TOPIC", Some("%RETRY%CG")),
+                ("REAL_QID", Some("0")),
+                ("WAIT", Some("false")),
+                ("UNIQ_KEY", Some("U")),
+                ("TAGS", Some("A")),
+                ("TIMER_OUT_MS", None),
+            ],
+        );
     }
     let limit = [("maxReconsumeTimes", Value::Number(3))];
     assert_eq!(send_back(&mut world, message.physical_offset, &limit).code, 0);
     let dead = world.pulled("%DLQ%CG", 0);
     assert_eq!((dead.len(), dead[0].reconsume_times), (1, 4));
-    has(&dead[0], &[
-        ("RETRY_TOPIC", Some("orders")),
-        ("ORIGIN_MESSAGE_ID", Some(&first.id)),
-        ("DELAY", Some("0")),
-        ("WAIT", Some("false")),
-    ]);
+    has(
+        &dead[0],
+        &[
+            ("RETRY_TOPIC", Some("orders")),
+            ("ORIGIN_MESSAGE_ID", Some(&first.id)),
+            ("DELAY", Some("0")),
+            ("WAIT", Some("false")),
+        ],
+    );
     let catalog = world.broker().catalog.read();
     let config = catalog.topics.get("%DLQ%CG").unwrap();
     assert_eq!((config.read_queues, config.write_queues, config.perm.0), (1, 1, 6));
@@ -122,7 +128,8 @@ fn nothing_comes_back_from_an_offset_that_is_no_message() {
         assert_eq!((answer.code, answer.body.len()), (1, 0), "{offset}: {answer:?}");
         assert!(answer.remark.starts_with("look message by offset failed"), "{answer:?}");
     }
-    let fields = [("offset", Value::Number(-1)), ("group", Value::Text(GROUP)), ("delayLevel", Value::Number(0))];
+    let fields =
+        [("offset", Value::Number(-1)), ("group", Value::Text(GROUP)), ("delayLevel", Value::Number(0))];
     assert_ne!(world.call(RequestCode::CONSUMER_SEND_MSG_BACK, &fields, &[]).code, 0);
     world.advance(1_000_000);
     assert_eq!(retried(&mut world).len(), 0);
