@@ -45,6 +45,7 @@ pub mod rates;
 pub mod readers;
 pub mod registrar;
 pub mod session;
+pub mod snapshots;
 pub mod stamp;
 pub mod system;
 pub mod timers;

@@ -58,7 +58,7 @@ pub(crate) struct Slot {
     /// Milliseconds since the segment was created.
     pub(crate) stored_at_delta: u32,
     /// Position of the queue's next entry; zero while there is none, since nothing links back to the first entry.
-    next: u32,
+    pub(crate) next: u32,
 }
 
 /// By one of its keys a message is found.

@@ -10,6 +10,7 @@ use crate::active::ActiveSegment;
 use crate::directory::{FIRST_SEGMENT, Run, RunRef};
 use crate::entries::{Entries, Place};
 use crate::queue::{QueueId, QueueState, Queues};
+use crate::rebuild::Basis;
 use crate::sealed::{SealedQueue, SealedSegments};
 use crate::way::Way;
 
@@ -62,6 +63,20 @@ pub struct Index {
     pub(crate) active: Option<ActiveSegment>,
     /// Time of the newest message; later ones are not earlier.
     pub(crate) stored_at: u64,
+    /// What minima and origins are as of.
+    pub(crate) origin: Origin,
+    /// What the next file that is built anew can be built on.
+    pub(crate) basis: Option<Basis>,
+}
+
+/// The segment at whose beginning each queue's minimum and origin are what they are told to be.
+///
+/// It is the oldest segment, save after a restart that found neither the trimmed segments' files nor a way to do
+/// without: then minima are too low until [`Index::trim_plan`] has made up for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    pub(crate) number: u32,
+    pub(crate) base: PhysicalOffset,
 }
 
 /// Why a message was not taken. The index is unchanged in every case.
@@ -138,6 +153,8 @@ impl Index {
             finished: VecDeque::new(),
             active: None,
             stored_at: 0,
+            origin: Origin { number: FIRST_SEGMENT, base: PhysicalOffset::ZERO },
+            basis: None,
         }
     }
 

@@ -66,9 +66,11 @@ impl QueueState {
     }
 }
 
-/// All queues, by id and by name. Names are kept once per topic; ids and names live as long as the index.
+/// All queues, by id and by name, and for each the spine as of the oldest segment's beginning. Names are kept once per topic; ids and names live as long as the index.
 pub(crate) struct Queues {
     states: Vec<QueueState>,
+    /// By id; none from the first queue on behind which nothing was trimmed.
+    origins: Vec<Spine>,
     by_name: HashTable<QueueId>,
     // Shared, so that a segment on its way to a file takes its names along.
     topics: Vec<Arc<str>>,
@@ -82,6 +84,7 @@ impl Queues {
     pub(crate) fn new() -> Self {
         Self {
             states: Vec::new(),
+            origins: Vec::new(),
             by_name: HashTable::new(),
             topics: Vec::new(),
             by_topic: HashTable::new(),
@@ -130,6 +133,20 @@ impl Queues {
         (0..end).map(QueueId)
     }
 
+    /// The queue's spine as of the beginning of the oldest segment: what its first runs there are linked to.
+    pub(crate) fn origin(&self, queue: QueueId) -> Option<&Spine> {
+        self.origins.get(queue.0 as usize).filter(|spine| spine.depth() > 0)
+    }
+
+    /// The same, to go on behind what is trimmed.
+    pub(crate) fn origin_mut(&mut self, queue: QueueId) -> &mut Spine {
+        let place = queue.0 as usize;
+        if self.origins.len() <= place {
+            self.origins.resize_with(place + 1, Spine::default);
+        }
+        &mut self.origins[place]
+    }
+
     /// The topics' names.
     pub(crate) fn topics(&self) -> &[Arc<str>] {
         &self.topics
@@ -138,8 +155,10 @@ impl Queues {
     /// Bytes allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
         let names: usize = self.topics.iter().map(|topic| topic.len() + ARC_BYTES).sum();
-        let spines: usize = self.states.iter().map(|state| state.spine.memory_bytes()).sum();
+        let newest = self.states.iter().map(|state| &state.spine);
+        let spines: usize = newest.chain(&self.origins).map(Spine::memory_bytes).sum();
         self.states.capacity() * size_of::<QueueState>()
+            + self.origins.capacity() * size_of::<Spine>()
             + self.by_name.allocation_size()
             + self.topics.capacity() * size_of::<Arc<str>>()
             + names
@@ -147,7 +166,8 @@ impl Queues {
             + self.by_topic.allocation_size()
     }
 
-    fn intern(&mut self, topic: &str) -> u32 {
+    /// The topic's place among [`topics`](Self::topics).
+    pub(crate) fn intern(&mut self, topic: &str) -> u32 {
         let Self { topics, by_topic, hashes, .. } = self;
         let hash = hashes.hash_one(topic);
         if let Some(&id) = by_topic.find(hash, |&id| &*topics[id as usize] == topic) {

@@ -1,64 +1,54 @@
-//! Segments whose indexes are in files, and questions to them.
+//! Segments whose indexes are in files.
+//!
+//! | to change…                                | open               |
+//! |-------------------------------------------|--------------------|
+//! | the bytes of a file                       | `layout`           |
+//! | how a file is written                     | `write`            |
+//! | how a file is read and verified           | `file`             |
+//! | what of it stays in memory                | `pages`            |
+//! | which files there are, keys and timers    | `segments`         |
+//! | the way of one queue through them         | `queue`            |
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use skylark_storage::{Files, LogId, PhysicalOffset};
 
 use crate::active::ActiveSegment;
-use crate::directory::RunRef;
-use crate::index::{Entry, Index};
-use crate::keys::Found;
-use crate::timers::{Timer, TimerKey};
-use crate::way::Way;
+use crate::index::Index;
+use crate::rebuild::Basis;
 
-/// The segments whose indexes are in files, as of the moment at which the index was asked for them. Clones share
-/// everything. Every method may wait for the disk.
-#[derive(Clone)]
-pub struct SealedSegments {
-    first: u32,
-    end: PhysicalOffset,
-    segments: Arc<Vec<SealedSegment>>,
-}
+pub(crate) mod file;
+pub(crate) mod layout;
+mod pages;
+mod queue;
+pub(crate) mod segments;
+pub(crate) mod write;
 
-/// A view of one queue's messages in sealed segments, as of the moment at which the index was asked. Every method may
-/// wait for the disk.
-pub struct SealedQueue {
-    pub(crate) segments: SealedSegments,
-    pub(crate) min: u64,
-    pub(crate) way: Way,
-}
+pub use self::queue::SealedQueue;
+pub use self::segments::SealedSegments;
 
-/// A finished segment whose index is still in memory; see [`Index::unsealed`].
-pub struct Unsealed {
-    segment: Arc<ActiveSegment>,
-}
-
-/// A segment's index in a file, to be given to [`Index::attach`].
-#[derive(Clone)]
-pub struct SealedSegment {
-    base: PhysicalOffset,
-}
+use self::file::SealedFile;
+use self::write::Names;
 
 /// Why a question to files was not answered. What the index answers from memory is not concerned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealedError {
-    /// There is no file: it has to be built from the log.
+    /// There is no file: it has to be built from the log; see [`Index::rebuild`].
     #[error("the segment at {base} has no index file")]
     Missing {
         /// First byte of the segment.
         base: PhysicalOffset,
     },
-    /// A page of the file is not what was written: the file has to be built again from the log.
+    /// A page of the file is not what was written: see [`Index::discard`].
     #[error("page {page} of the index file {file} is damaged")]
     Damaged {
         /// First byte of the segment.
         base: PhysicalOffset,
         /// The file's name.
         file: String,
-        /// The page's number.
+        /// The page's number, counted from 0; pages have 4096 bytes.
         page: u32,
     },
     /// The disk refused.
@@ -73,126 +63,32 @@ pub enum SealedError {
     },
 }
 
-impl SealedSegments {
-    pub(crate) fn new(first: u32, end: PhysicalOffset) -> Self {
-        Self { first, end, segments: Arc::default() }
-    }
-
-    /// Up to `limit` messages with a key of this hash, stored within `times`, newest first.
-    ///
-    /// # Errors
-    /// When a file that may know some is missing, damaged or cannot be read.
-    pub fn keys(
-        &self,
-        _hash: u32,
-        _times: RangeInclusive<u64>,
-        _limit: usize,
-    ) -> Result<Vec<Found>, SealedError> {
-        self.all_there().map(|()| Vec::new())
-    }
-
-    /// The first `limit` timers behind `after` that are due at `until_due` or earlier, ascending.
-    ///
-    /// # Errors
-    /// As for [`SealedSegments::keys`].
-    pub fn timers(
-        &self,
-        _after: TimerKey,
-        _until_due: u64,
-        _limit: usize,
-    ) -> Result<Vec<Timer>, SealedError> {
-        self.all_there().map(|()| Vec::new())
-    }
-
-    /// The first `limit` timers of records at `from` or behind whose keys are at or below `until`, in the order of
-    /// their records.
-    ///
-    /// # Errors
-    /// As for [`SealedSegments::keys`].
-    pub fn late_timers(
-        &self,
-        _from: PhysicalOffset,
-        _until: TimerKey,
-        _limit: usize,
-    ) -> Result<Vec<Timer>, SealedError> {
-        self.all_there().map(|()| Vec::new())
-    }
-
-    /// Where the newest of them ends.
-    pub fn end(&self) -> PhysicalOffset {
-        self.end
-    }
-
-    pub(crate) fn end_number(&self) -> u32 {
-        self.first + u32::try_from(self.segments.len()).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn contains(&self, run: RunRef) -> bool {
-        (self.first..self.end_number()).contains(&run.segment)
-    }
-
-    pub(crate) fn earliest(&self) -> Option<u64> {
-        None
-    }
-
-    pub(crate) fn entry_count(&self) -> usize {
-        0
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.segments.capacity() * size_of::<SealedSegment>()
-    }
-
-    fn all_there(&self) -> Result<(), SealedError> {
-        self.segments.first().map_or(Ok(()), |segment| Err(SealedError::Missing { base: segment.base }))
+impl SealedError {
+    /// First byte of the segment whose file is at fault.
+    pub fn base(&self) -> PhysicalOffset {
+        match *self {
+            Self::Missing { base } | Self::Damaged { base, .. } | Self::Io { base, .. } => base,
+        }
     }
 }
 
-impl SealedQueue {
-    /// Up to `limit` messages from offset `from` on; may end where the sealed part of the queue does, and is empty
-    /// from there on.
-    ///
-    /// # Errors
-    /// When a file that the way leads through is missing, damaged or cannot be read.
-    pub fn entries(&self, _from: u64, _limit: usize) -> Result<Vec<Entry>, SealedError> {
-        self.segments.all_there().map(|()| Vec::new())
-    }
-
-    /// The message with this offset, if it is in the sealed part of the queue.
-    ///
-    /// # Errors
-    /// As for [`SealedQueue::entries`].
-    pub fn entry(&self, queue_offset: u64) -> Result<Option<Entry>, SealedError> {
-        Ok(self.entries(queue_offset, 1)?.pop())
-    }
-
-    /// As [`Index::first_at_or_after`].
-    ///
-    /// # Errors
-    /// As for [`SealedQueue::entries`].
-    pub fn first_at_or_after(&self, _time: u64) -> Result<u64, SealedError> {
-        self.segments.all_there().map(|()| self.way.end.max(self.min))
-    }
-
-    /// As [`Index::last_at_or_before`].
-    ///
-    /// # Errors
-    /// As for [`SealedQueue::entries`].
-    pub fn last_at_or_before(&self, time: u64) -> Result<Option<u64>, SealedError> {
-        let after = self.first_at_or_after(time.saturating_add(1))?;
-        Ok((after > self.min).then(|| after - 1))
-    }
+/// A finished segment whose index is still in memory; see [`Index::unsealed`].
+pub struct Unsealed {
+    segment: Arc<ActiveSegment>,
+    names: Names,
 }
 
-impl Index {
-    /// The segments whose indexes are in files, to ask them for keys and timers.
-    pub fn sealed(&self) -> SealedSegments {
-        self.sealed.clone()
-    }
+/// A segment's index in a file, durable, to be given to [`Index::attach`].
+pub struct SealedSegment {
+    pub(crate) file: Arc<SealedFile>,
+    /// Of a file that was built anew: what the next one can be built on.
+    pub(crate) basis: Option<Basis>,
+}
 
-    /// The oldest finished segment whose index is still in memory.
-    pub fn unsealed(&self) -> Option<Unsealed> {
-        self.finished.front().map(|segment| Unsealed { segment: Arc::clone(segment) })
+impl SealedSegment {
+    /// First byte of the segment.
+    pub fn base(&self) -> PhysicalOffset {
+        self.file.base()
     }
 }
 
@@ -202,12 +98,56 @@ impl Unsealed {
         self.segment.base()
     }
 
-    /// Writes the segment's index to its file, and makes it durable under its name.
+    /// Writes the segment's index to its file, and makes it durable under its name. Takes, while it lasts, 4 bytes
+    /// of memory for each message and 8 for each key.
     ///
     /// # Errors
     /// When the disk refuses. The index is as before, and it can be tried again.
-    pub fn write(&self, files: &Arc<dyn Files>, _log: LogId) -> io::Result<SealedSegment> {
-        files.sync_directory("log")?;
-        Ok(SealedSegment { base: self.segment.base() })
+    pub fn write(&self, files: &Arc<dyn Files>, log: LogId) -> io::Result<SealedSegment> {
+        let file = write::write(files, log, &self.segment, &self.names)?;
+        Ok(SealedSegment { file: Arc::new(file), basis: None })
     }
 }
+
+impl Index {
+    /// The segments whose indexes are in files, to ask them for keys and timers.
+    pub fn sealed(&self) -> SealedSegments {
+        self.sealed.clone()
+    }
+
+    /// The oldest finished segment whose index is still in memory, to be written to a file without the index's lock.
+    /// Takes as long as it takes to look at the segment's queues.
+    pub fn unsealed(&self) -> Option<Unsealed> {
+        let segment = Arc::clone(self.finished.front()?);
+        let names = Names::of(&segment, &self.queues);
+        Some(Unsealed { segment, names })
+    }
+
+    /// Takes a segment's file: in place of what memory holds of it, which must be the oldest there, or in place of a
+    /// file that is missing or was discarded. Says whether it was of use: not if the segment was trimmed meanwhile.
+    pub fn attach(&mut self, segment: SealedSegment) -> bool {
+        let SealedSegment { file, basis } = segment;
+        if self.finished.front().is_some_and(|oldest| oldest.base() == file.base()) {
+            self.finished.pop_front();
+            self.sealed.push(file);
+            return true;
+        }
+        let taken = self.sealed.replace(file);
+        self.basis = basis.filter(|_| taken && !self.missing().is_empty());
+        taken
+    }
+
+    /// First bytes of the sealed segments that have no file, oldest first; to be built in this order.
+    pub fn missing(&self) -> Vec<PhysicalOffset> {
+        self.sealed.missing().collect()
+    }
+
+    /// Gives up the file of a segment, because it was found damaged; [`missing`](Self::missing) lists it from here
+    /// on. The file stays where it is until another takes its place.
+    pub fn discard(&mut self, base: PhysicalOffset) {
+        self.sealed.discard(base);
+    }
+}
+
+#[cfg(test)]
+mod tests;

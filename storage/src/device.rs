@@ -26,7 +26,8 @@ pub trait Files: Send + Sync {
     /// Opens a file that exists, for reading and writing. Each call is an open description of its own, because
     /// Linux reports a write-back error once per description.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// Creates an empty file, and the directories above it; one that exists is an error.
+    /// Creates an empty file, and the directories above it, whose own names are durable when this returns; a file
+    /// that exists is an error.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Gives a file another name, replacing what bore it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

@@ -42,8 +42,12 @@ fn long_on(disk: Disk, options: Options, segments: u64) -> World {
 }
 
 fn segment_files(files: &dyn Files) -> Vec<PhysicalOffset> {
-    let mut bases: Vec<_> =
-        files.list("log").unwrap().iter().filter_map(|name| segment::segment_base(name)).collect();
+    let mut bases: Vec<_> = files
+        .list("log")
+        .expect("the disk works")
+        .iter()
+        .filter_map(|name| segment::segment_base(name))
+        .collect();
     bases.sort();
     bases
 }

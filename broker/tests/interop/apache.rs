@@ -67,6 +67,8 @@ impl Broker {
             format!("listenPort={}", address.port()),
             format!("haListenPort={}", address.port() + 1),
             format!("storePathRootDir={}", home.join("store").display()),
+            // A busy machine keeps sends waiting for more than the default fifth of a second.
+            "waitTimeMillsInSendQueue=10000".to_owned(),
             // The default gigabyte is of no use to a handful of topics.
             "mappedFileSizeCommitLog=16777216".to_owned(),
         ];
@@ -88,11 +90,6 @@ impl Broker {
         let mut process = Process::start("Apache's broker", command.arg(home.join("broker.conf")));
         process.line(START_WITHIN, |line| line.contains(STARTED));
         process
-    }
-
-    /// A directory that lives as long as the broker.
-    pub(crate) fn scratch(&self) -> &Path {
-        self.directory.path()
     }
 }
 

@@ -30,13 +30,7 @@ impl Directory {
     /// When it cannot be created.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        if !root.is_dir() {
-            fs::create_dir_all(&root).map_err(about(&root, "create"))?;
-            // A directory is an entry of the one above it, which a power cut can lose as well.
-            if let Some(above) = root.parent().filter(|above| !above.as_os_str().is_empty()) {
-                sync_directory(above)?;
-            }
-        }
+        create_directory(&root)?;
         Ok(Self { root })
     }
 
@@ -71,9 +65,7 @@ impl Files for Directory {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name);
-        if let Some(above) = path.parent() {
-            fs::create_dir_all(above).map_err(about(above, "create"))?;
-        }
+        path.parent().map_or(Ok(()), create_directory)?;
         Ok(Arc::new(self.open_file(name, fs::OpenOptions::new().read(true).write(true).create_new(true))?))
     }
 
@@ -261,6 +253,20 @@ impl Device for BufferedDevice {
 /// A killed process needs no longer than this for the writes it had under way: 10 s in all.
 const LOCK_ATTEMPTS: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Creates a directory and those above it, where they are missing.
+fn create_directory(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    let above = path.parent().unwrap_or(Path::new(""));
+    create_directory(above)?;
+    // Somebody else may have been faster.
+    fs::create_dir(path)
+        .or_else(|error| if path.is_dir() { Ok(()) } else { Err(about(path, "create")(error)) })?;
+    // A directory is an entry of the one above it, which a power cut can lose as well.
+    sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+}
 
 fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = match fs::File::open(path) {

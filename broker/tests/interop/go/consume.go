@@ -24,7 +24,7 @@ func (r *Run) push() error {
 	received := newReceived()
 	take := func(_ context.Context, messages ...*primitive.MessageExt) (consumer.ConsumeResult, error) {
 		for _, m := range messages {
-			if number := r.compare("go.push", m); number >= 0 {
+			if number := r.compare("go.push", topic, m); number >= 0 {
 				received.add(number)
 			}
 		}
@@ -86,7 +86,7 @@ func (r *Run) poll(client rocketmq.PullConsumer) map[primitive.MessageQueue]int6
 			if end := m.QueueOffset + 1; end > ends[*m.Queue] {
 				ends[*m.Queue] = end
 			}
-			number := r.compare("go.pull", m)
+			number := r.compare("go.pull", topic, m)
 			if number < 0 {
 				continue
 			}
@@ -116,7 +116,7 @@ func (r *Run) pullFrom(client rocketmq.PullConsumer, ends map[primitive.MessageQ
 			for _, m := range result.GetMessageExts() {
 				r.same("go.pull-from", "queue offset", next, m.QueueOffset)
 				next++
-				if number := r.compare("go.pull-from", m); number >= 0 {
+				if number := r.compare("go.pull-from", topic, m); number >= 0 {
 					received.add(number)
 				}
 			}

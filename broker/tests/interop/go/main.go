@@ -18,21 +18,34 @@ func main() {
 	namesrv := flag.String("namesrv", "", "HOST:PORT of the name server")
 	broker := flag.String("broker", "", "HOST:PORT of the broker, for administration")
 	count := flag.Int("messages", 10_000, "how many messages")
+	retries := flag.Int("retries", 1, "how often a message that always fails comes again")
 	timeout := flag.Duration("timeout", 4*time.Minute, "after which waiting is a failure")
 	flag.Parse()
 	rlog.SetLogLevel("error")
 
-	run := Run{namesrv: *namesrv, broker: *broker, count: *count, deadline: time.Now().Add(*timeout)}
+	run := Run{namesrv: *namesrv, broker: *broker, count: *count, retries: *retries, deadline: time.Now().Add(*timeout)}
 	var err error
 	switch scenario := flag.Arg(0); scenario {
 	case "create":
-		err = run.createTopic()
+		if err = run.createTopic(topic); err == nil {
+			run.ok("go.create-topic", "queues=%d", queues)
+		}
 	case "send":
 		err = run.send()
 	case "push":
 		err = run.push()
 	case "pull":
 		err = run.pull()
+	case "send-push":
+		err = run.sendAndPush()
+	case "retry":
+		err = run.retry()
+	case "orderly":
+		err = run.orderly(false)
+	case "handover":
+		err = run.orderly(true)
+	case "delay":
+		err = run.delay()
 	default:
 		err = fmt.Errorf("no such scenario: %q", scenario)
 	}

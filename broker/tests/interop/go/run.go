@@ -23,6 +23,7 @@ type Run struct {
 	namesrv  string
 	broker   string
 	count    int
+	retries  int
 	deadline time.Time
 
 	lock     sync.Mutex
@@ -56,6 +57,25 @@ func (r *Run) same(name, what string, expected, found any) {
 	}
 }
 
+// clean says whether everything has held so far: a scenario compares much and reports once.
+func (r *Run) clean() bool {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	return r.failures == 0
+}
+
+// await looks until the condition holds; false when the limit or the run's deadline passed first.
+func (r *Run) await(limit time.Duration, condition func() bool) bool {
+	until := time.Now().Add(limit)
+	for !condition() {
+		if r.late() || time.Now().After(until) {
+			return false
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return true
+}
+
 func (r *Run) late() bool {
 	return time.Now().After(r.deadline)
 }
@@ -76,7 +96,7 @@ func body(number int) []byte {
 	return []byte(strings.Repeat(text, 1+number%7*number%300))
 }
 
-func message(number int) *primitive.Message {
+func message(topic string, number int) *primitive.Message {
 	m := primitive.NewMessage(topic, body(number))
 	m.WithTag(tag(number)).WithKeys(keys(number))
 	m.WithProperty("number", strconv.Itoa(number))
@@ -85,7 +105,7 @@ func message(number int) *primitive.Message {
 }
 
 // compare checks every part an application set and returns the message's number, or -1.
-func (r *Run) compare(name string, m *primitive.MessageExt) int {
+func (r *Run) compare(name, topic string, m *primitive.MessageExt) int {
 	number, err := strconv.Atoi(m.GetProperty("number"))
 	if err != nil || number < 0 || number >= r.count {
 		r.fail(name, "a message nobody sent: %v", m)

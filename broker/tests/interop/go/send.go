@@ -11,7 +11,7 @@ import (
 	"github.com/apache/rocketmq-client-go/v2/producer"
 )
 
-func (r *Run) createTopic() error {
+func (r *Run) createTopic(topic string) error {
 	client, err := admin.NewAdmin(admin.WithResolver(primitive.NewPassthroughResolver([]string{r.namesrv})))
 	if err != nil {
 		return err
@@ -26,7 +26,6 @@ func (r *Run) createTopic() error {
 	for {
 		found, err := client.FetchPublishMessageQueues(context.Background(), topic)
 		if err == nil && len(found) == queues {
-			r.ok("go.create-topic", "queues=%d", queues)
 			return nil
 		}
 		if r.late() {
@@ -58,7 +57,7 @@ func (r *Run) send() error {
 			fmt.Println("halfway")
 		}
 		for {
-			result, err := client.SendSync(context.Background(), message(number))
+			result, err := client.SendSync(context.Background(), message(topic, number))
 			if err == nil && result.Status == primitive.SendOK {
 				break
 			}

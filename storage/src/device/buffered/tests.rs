@@ -108,3 +108,14 @@ fn a_directory_knows_its_room() {
     let Space { total_bytes, available_bytes } = directory.space().unwrap();
     assert!(total_bytes > 0 && available_bytes <= total_bytes);
 }
+
+#[test]
+fn directories_are_created_on_the_way_unless_a_file_is_in_it() {
+    let (temporary, directory) = directory();
+    directory.create("snapshots/a").unwrap();
+    directory.create("x/y/z").unwrap();
+    assert!(temporary.path().join("data/x/y/z").is_file());
+    let refused = directory.create("snapshots/a/b").err().unwrap();
+    assert!(refused.to_string().contains("snapshots/a"), "{refused}");
+    assert!(Directory::open(temporary.path().join("data/x/y/z")).is_err());
+}
