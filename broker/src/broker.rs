@@ -44,7 +44,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// What every session, the dispatcher and the housekeeping share.
 ///
 /// Each part has one writer, named beside it, or a lock of its own. Where two locks are needed they are taken in the
-/// order of the fields, save `latest_change`, which comes before all others; membership and parking are innermost.
+/// order of the fields, save `latest_change` and that of the timers' engine, which come before all others; membership and
+/// parking are innermost.
 pub struct Broker {
     /// Who this broker is.
     pub identity: Identity,

@@ -85,7 +85,8 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
                 told.open.insert(opaque, number);
             }
             250..450 => {
-                if world.running.writer.step() == Step::Stopped {
+                let has_stopped = world.running.writer.step() == Step::Stopped;
+                if has_stopped {
                     crash(&mut world, &mut told, false);
                     crashes += 1;
                 }
