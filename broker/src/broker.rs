@@ -8,31 +8,38 @@ use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use skylark_index::{Index, QueueId};
+use skylark_index::{Index, QueueId, SealedError};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::Files;
 use skylark_storage::{
-    AppendError, CommitLog, GroupQueue, Housekeeper, Kind, NewRecord, OpenError, Opened, Options,
-    OwnFrontier, PhysicalOffset, ReadError, RecoveryReport, Writer,
+    AppendError, CommitLog, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
+    PhysicalOffset, ReadError, RecoveryReport, Writer,
 };
-use tracing::info;
+use tracing::{error, info};
 
+use crate::archivist::{Archive, ArchiveError, Archivist};
+use crate::calls::Calls;
 use crate::config::{Config, Identity, Policy};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
+use crate::folds::offsets::OffsetsReset;
 use crate::folds::payload::Payload;
 use crate::folds::topics::{TopicConfig, TopicPut};
-use crate::folds::{Groups, Offsets, OffsetsOverlay, Topics};
+use crate::folds::{Groups, LockOwners, OffsetsOverlay, Topics};
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
+use crate::progress::{CommitOrder, Progress};
 use crate::rates::Rates;
 use crate::readers::Readers;
+use crate::retention::Retention;
+use crate::snapshots::Snapshots;
 use crate::stamp::Tentative;
+use crate::state::{Restored, State, StateError};
 use crate::system::{self, SystemTopics};
 use crate::timers::TimerEngine;
 
@@ -58,7 +65,7 @@ pub struct Broker {
     /// Consume queues: written by the dispatcher.
     pub index: RwLock<Index>,
     /// Consumer offsets: commits are written by sessions, the fold beneath by the dispatcher.
-    pub offsets: Mutex<ConsumerOffsets>,
+    pub offsets: Mutex<Progress>,
     /// The log; its append lock owns the next queue offsets.
     pub log: CommitLog<Tentative>,
     /// Everything before it was applied by the dispatcher, which publishes it.
@@ -73,10 +80,18 @@ pub struct Broker {
     pub locks: QueueLocks,
     /// Pulls that wait.
     pub parking: Parking,
+    /// What clients were asked and have not answered.
+    pub calls: Calls,
     /// Work that may wait for the disk.
     pub readers: Readers,
     /// Delivers delayed messages.
     pub timers: TimerEngine,
+    /// What becomes of finished segments.
+    pub archive: Archive,
+    /// How long messages are kept.
+    pub retention: Retention,
+    /// Where folding began at this start: at the newest snapshot.
+    pub founded_on: PhysicalOffset,
     /// What is counted.
     pub rates: Rates,
     /// The system's own topics.
@@ -88,29 +103,9 @@ pub struct Broker {
     files: Arc<dyn Files>,
     /// The end of the latest change of topics or groups, held while one is decided.
     latest_change: Mutex<PhysicalOffset>,
+    commit_order: CommitOrder,
     connections: AtomicU64,
     picks: AtomicU32,
-}
-
-/// Where groups go on: what the log says, and in front of it what it has not been told yet.
-#[derive(Debug, Default)]
-pub struct ConsumerOffsets {
-    /// The fold.
-    pub folded: Offsets,
-    /// Commits on their way into the log.
-    pub overlay: OffsetsOverlay,
-}
-
-impl ConsumerOffsets {
-    /// Where a group goes on in a queue, by its latest commit.
-    pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
-        self.overlay.get(&self.folded, group, topic, queue)
-    }
-
-    /// A group goes on at `offset`.
-    pub fn commit(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
-        self.overlay.commit(&self.folded, group, topic, queue, offset);
-    }
 }
 
 /// Topics and groups, with what is derived from a topic's queues.
@@ -120,10 +115,20 @@ pub struct Catalog {
     pub topics: Topics,
     /// The fold of groups.
     pub groups: Groups,
+    /// The fold of the owners of queue locks.
+    pub lock_owners: LockOwners,
     queues: HashMap<Box<str>, Box<[QueueId]>, RandomState>,
 }
 
 impl Catalog {
+    /// A catalog with the queues of all topics.
+    pub fn new(topics: Topics, groups: Groups, lock_owners: LockOwners, index: &mut Index) -> Self {
+        let names: Vec<String> = topics.iter().map(|(topic, _)| topic.to_owned()).collect();
+        let mut catalog = Self { topics, groups, lock_owners, queues: HashMap::default() };
+        names.iter().for_each(|topic| catalog.resolve(topic, index));
+        catalog
+    }
+
     /// The queues of a topic, by number.
     pub fn queues(&self, topic: &str) -> Option<&[QueueId]> {
         self.queues.get(topic).map(|queues| &**queues)
@@ -156,6 +161,8 @@ pub struct Running {
     pub broker: Arc<Broker>,
     /// Applies durable groups.
     pub dispatcher: Dispatcher,
+    /// Seals, snapshots and trims.
+    pub archivist: Archivist,
     /// Writes groups.
     pub writer: Writer<Tentative>,
     /// Prepares segments and writes checkpoints.
@@ -173,6 +180,12 @@ pub enum StartError {
     /// The log cannot be opened.
     #[error("{0}")]
     Open(#[from] OpenError),
+    /// What was computed from the log's beginning cannot be loaded.
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// The index of a segment cannot be written.
+    #[error("a segment's index cannot be written: {0}")]
+    Archive(#[from] ArchiveError),
     /// A record of the log cannot be read.
     #[error("the log cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -202,9 +215,10 @@ impl Broker {
         };
         let Opened { log, writer, housekeeper, groups, recovery } =
             CommitLog::open(Arc::clone(&files), Arc::clone(&clock), options, Tentative::default())?;
+        let mut snapshots = Snapshots::open(Arc::clone(&files)).map_err(StateError::from)?;
+        let Restored { state, position: start, epoch } = State::restore(&log, &files, &mut snapshots)?;
         let identity = config.identity.clone();
         let policy = config.policy.clone();
-        let start = log.frontiers().trimmed;
         let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
@@ -221,43 +235,52 @@ impl Broker {
             identity,
             policy,
             clock,
-            catalog: RwLock::default(),
-            index: RwLock::new(Index::new()),
-            offsets: Mutex::default(),
+            catalog: RwLock::new(state.catalog),
+            index: RwLock::new(state.index),
+            offsets: Mutex::new(Progress::from(state.offsets)),
             applied: OwnFrontier::new(start),
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
             readers: Readers::default(),
-            timers: TimerEngine::default(),
+            timers: TimerEngine::new(state.timers),
+            archive: Archive::default(),
+            retention: config.retention,
+            founded_on: start,
             log,
             membership: Membership::default(),
             locks: QueueLocks::default(),
             parking: Parking::default(),
-            files,
+            calls: Calls::default(),
+            files: Arc::clone(&files),
             latest_change: Mutex::new(start),
+            commit_order: CommitOrder::default(),
             connections: AtomicU64::new(0),
             picks: AtomicU32::new(0),
         });
-        let dispatcher = broker.fold(groups)?;
+        let mut archivist = Archivist::new(Arc::clone(&broker), files, snapshots);
+        let mut dispatcher = Dispatcher::new(Arc::clone(&broker), groups, state.heads, epoch);
+        broker.fold(&mut dispatcher, &mut archivist)?;
         let prepared = broker.prepare()?;
-        Ok(Running { broker, dispatcher, writer, housekeeper, recovery, prepared })
+        Ok(Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared })
     }
 
-    /// Folds the whole log, then tells the append lock where each queue goes on.
-    fn fold(self: &Arc<Self>, groups: GroupQueue) -> Result<Dispatcher, StartError> {
+    /// Folds what no snapshot covers, then tells the append lock where each queue goes on.
+    fn fold(&self, dispatcher: &mut Dispatcher, archivist: &mut Archivist) -> Result<(), StartError> {
         let started = self.clock.monotonic();
-        let mut dispatcher = Dispatcher::new(Arc::clone(self), groups);
         let mut records = 0;
-        for group in self.log.scan(self.log.frontiers().trimmed) {
+        for group in self.log.scan(self.founded_on) {
             records += dispatcher.replay(&group?)?;
+            // Of a long log that has no snapshots, memory must not hold all indexes.
+            archivist.seal()?;
         }
+        self.locks.restore(self.clock.monotonic(), &self.catalog.read().lock_owners);
         let mut index = self.index.write();
         let tentative = Tentative::rebuild(dispatcher.heads(), &mut index);
         self.log.with_state(|state| *state = tentative);
         drop(index);
         let elapsed_ms = (self.clock.monotonic() - started).as_millis();
         info!(records, elapsed_ms, "log folded");
-        Ok(dispatcher)
+        Ok(())
     }
 
     /// Appends the system's own topics and groups where they are missing.
@@ -306,6 +329,44 @@ impl Broker {
         Ok(Some(*latest))
     }
 
+    /// Appends a record of the broker's own state, and says where it ends.
+    ///
+    /// # Errors
+    /// When the log does not take it.
+    pub fn append_one<P: Payload>(&self, change: &P) -> Result<PhysicalOffset, AppendError> {
+        self.append_control(&[ControlRecord::of(change)])
+    }
+
+    /// Moves a group in a topic, and says before which position the folds must be for the move to be complete. From
+    /// now on commits of the group's consumers are not taken until they have gone where they are sent.
+    ///
+    /// # Errors
+    /// When the log does not take it; nothing has changed.
+    pub fn reset_offsets(&self, reset: OffsetsReset) -> Result<PhysicalOffset, AppendError> {
+        let _order = self.commit_order.enter();
+        let end = self.append_one(&reset)?;
+        self.offsets.lock().reset(reset, end, self.applied.get());
+        Ok(end)
+    }
+
+    /// Changes topics or groups as [`Broker::change`] does, in a way that makes offsets void: commits that wait for
+    /// their turn must not follow it into the log, so `forget` drops them.
+    ///
+    /// # Errors
+    /// As for [`Broker::change`].
+    pub fn delete(
+        &self,
+        decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
+        forget: impl FnOnce(&mut OffsetsOverlay),
+    ) -> Result<Option<PhysicalOffset>, ChangeError> {
+        let _order = self.commit_order.enter();
+        let changed = self.change(decide);
+        if let Ok(Some(_)) = changed {
+            forget(self.offsets.lock().overlay());
+        }
+        changed
+    }
+
     fn append_control(&self, records: &[ControlRecord]) -> Result<PhysicalOffset, AppendError> {
         let payloads: Vec<[&[u8]; 1]> = records.iter().map(|record| [&*record.payload]).collect();
         let record = |(record, rest): (&ControlRecord, _)| NewRecord { kind: record.kind, head: &[], rest };
@@ -333,6 +394,7 @@ impl Broker {
     /// A connection is gone.
     pub fn disconnected(&self, connection: ConnectionId) {
         self.parking.disconnect(connection);
+        self.calls.disconnect(connection);
         self.membership.disconnect(connection, |group| self.notifies(group));
     }
 
@@ -346,6 +408,21 @@ impl Broker {
             .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
     }
 
+    /// Why a question to index files is refused. A file that is damaged or gone is built again meanwhile.
+    pub fn unreadable(&self, error: &SealedError) -> Refusal {
+        let code = match error {
+            SealedError::Missing { .. } => ResponseCode::SYSTEM_BUSY,
+            SealedError::Damaged { base, .. } => {
+                error!(%error, "it is built again from the log");
+                self.index.write().discard(*base);
+                ResponseCode::SYSTEM_BUSY
+            }
+            _ => ResponseCode::SYSTEM_ERROR,
+        };
+        self.archive.ring();
+        Refusal::new(code, error.to_string())
+    }
+
     /// How much of the disk under the log is used, from 0 to 1.
     pub fn disk_used_ratio(&self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
@@ -354,12 +431,13 @@ impl Broker {
             .map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
     }
 
-    /// What has to happen every [`TICK`]: wakes pulls whose time is over, drops silent members and expired locks.
+    /// What has to happen every [`TICK`]: wakes pulls and ends calls whose time is over, drops silent members and expired locks.
     pub fn tick(&self) {
         let now = self.clock.monotonic();
         self.parking.expire(now);
+        self.calls.expire(now);
         self.membership.expire(now);
-        self.locks.sweep(now);
+        self.locks.sweep(now, |change| self.append_one(change));
         self.rates.sample(self.clock.wall_ms());
     }
 
@@ -369,11 +447,12 @@ impl Broker {
     /// As for an append; the offsets stay dirty and are tried again.
     pub fn commit_offsets(&self) -> Result<(), AppendError> {
         loop {
-            let Some(record) = self.offsets.lock().overlay.take_dirty(COMMITS_MAX) else { return Ok(()) };
-            match self.append_control(&[ControlRecord::of(&record)]) {
-                Ok(end) => self.offsets.lock().overlay.appended(end),
+            let _order = self.commit_order.enter();
+            let Some(record) = self.offsets.lock().overlay().take_dirty(COMMITS_MAX) else { return Ok(()) };
+            match self.append_one(&record) {
+                Ok(end) => self.offsets.lock().overlay().appended(end),
                 Err(error) => {
-                    self.offsets.lock().overlay.put_back();
+                    self.offsets.lock().overlay().put_back();
                     return Err(error);
                 }
             }

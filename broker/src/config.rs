@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
+use crate::retention::Retention;
 
 pub mod broker_conf;
 
@@ -88,6 +89,24 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_SEGMENT_BYTES", value_name = "BYTES")]
     pub segment_bytes: Option<u64>,
 
+    /// Hours for which messages are kept at least [default: 72]
+    ///
+    /// Segments go as a whole, once their newest message is older.
+    #[arg(long, env = "SKYLARK_RETENTION_HOURS", value_name = "HOURS")]
+    pub retention_hours: Option<u64>,
+
+    /// Bytes of log beyond which the oldest segments go, whatever their age [default: no limit]
+    #[arg(long, env = "SKYLARK_RETENTION_BYTES", value_name = "BYTES")]
+    pub retention_bytes: Option<u64>,
+
+    /// How full the disk may be, in percent, before the oldest segments go whatever their age [default: 85]
+    #[arg(long, env = "SKYLARK_DISK_CLEAN_PERCENT", value_name = "PERCENT")]
+    pub disk_clean_percent: Option<u8>,
+
+    /// How full the disk may be, in percent, before sends are refused [default: 90]
+    #[arg(long, env = "SKYLARK_DISK_REFUSE_PERCENT", value_name = "PERCENT")]
+    pub disk_refuse_percent: Option<u8>,
+
     /// Bytes that may be appended but not yet durable before senders are held back [default: 33554432]
     ///
     /// From 16 MiB to 1 GiB. More absorbs longer stalls of the disk and lets latency grow with them.
@@ -134,6 +153,10 @@ impl Settings {
             message_bytes_max: self.message_bytes_max.or(others.message_bytes_max),
             delay_levels: self.delay_levels.or(others.delay_levels),
             segment_bytes: self.segment_bytes.or(others.segment_bytes),
+            retention_hours: self.retention_hours.or(others.retention_hours),
+            retention_bytes: self.retention_bytes.or(others.retention_bytes),
+            disk_clean_percent: self.disk_clean_percent.or(others.disk_clean_percent),
+            disk_refuse_percent: self.disk_refuse_percent.or(others.disk_refuse_percent),
             undurable_bytes_max: self.undurable_bytes_max.or(others.undurable_bytes_max),
             tail_bytes: self.tail_bytes.or(others.tail_bytes),
             connections_max: self.connections_max.or(others.connections_max),
@@ -161,6 +184,8 @@ pub struct Config {
     pub policy: Policy,
     /// Length of a segment file.
     pub segment_bytes: u64,
+    /// How long messages are kept.
+    pub retention: Retention,
     /// Bound of what is appended and not yet durable.
     pub undurable_bytes_max: u64,
     /// Bound of the log's tail in memory.
@@ -276,6 +301,19 @@ impl Config {
         if segment_bytes % 4096 != 0 {
             check.mistake("segment-bytes", "must be a multiple of 4096");
         }
+        let retention_hours = check.within("retention-hours", settings.retention_hours, 72, 1..=24 * 36_500);
+        let retention = Retention {
+            age_ms: retention_hours * 3_600_000,
+            bytes_max: settings.retention_bytes,
+            clean_percent: check.within("disk-clean-percent", settings.disk_clean_percent, 85, 1..=100),
+            refuse_percent: check.within("disk-refuse-percent", settings.disk_refuse_percent, 90, 1..=100),
+        };
+        if retention.clean_percent > retention.refuse_percent {
+            check.mistake(
+                "disk-clean-percent",
+                "must not be above disk-refuse-percent: sends would stop first",
+            );
+        }
         let message_bytes_max =
             check.within("message-bytes-max", settings.message_bytes_max, 4 << 20, 1..=4 << 20);
         let config = Self {
@@ -303,6 +341,7 @@ impl Config {
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
+            retention,
             undurable_bytes_max: check.within(
                 "undurable-bytes-max",
                 settings.undurable_bytes_max,

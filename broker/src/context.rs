@@ -75,6 +75,18 @@ impl Answers<'_> {
         Ok(Done::Answered)
     }
 
+    /// Answers that it went well, with a body, once everything before `end` is durable.
+    pub fn body_when_durable(&mut self, end: PhysicalOffset, reply: ReplyTo, body: &[u8]) -> Handled {
+        self.durable.hold(end, reply, |out| write_body(reply, out, body));
+        Ok(Done::Answered)
+    }
+
+    /// Answers that it went well, with a body, once the folds have applied everything before `end`.
+    pub fn body_when_applied(&mut self, end: PhysicalOffset, reply: ReplyTo, body: &[u8]) -> Handled {
+        self.applied.hold(end, reply, |out| write_body(reply, out, body));
+        Ok(Done::Answered)
+    }
+
     /// Answers that it went well once the folds have applied everything before `end`.
     pub fn when_applied(
         &mut self,
@@ -84,6 +96,13 @@ impl Answers<'_> {
     ) -> Handled {
         self.applied.hold(end, reply, write);
         Ok(Done::Answered)
+    }
+}
+
+fn write_body(reply: ReplyTo, out: &mut BytesMut, body: &[u8]) {
+    reply.write(out, ResponseCode::SUCCESS, None, &[], body.len());
+    if !reply.oneway {
+        out.extend_from_slice(body);
     }
 }
 

@@ -2,30 +2,48 @@
 
 use std::sync::Arc;
 
-use skylark_index::{Entry, Extras, PushError, QueueId};
-use skylark_protocol::message::{MessageError, StoredMessage};
-use skylark_storage::record::RECORD_HEADER_BYTES;
-use skylark_storage::{Group, GroupQueue, PhysicalOffset, Record, Stopped};
+use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId};
+use skylark_protocol::message::MessageError;
+use skylark_storage::{Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
 use tracing::error;
 
 use crate::broker::Broker;
-use crate::delay;
 use crate::folds::fold::{Event, Fold, FoldError};
-use crate::folds::heads::{Heads, MessagePlace};
+use crate::folds::groups::GroupDeleted;
+use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::payload::PayloadError;
-use crate::system;
+use crate::folds::topics::{TopicDeleted, TopicPut};
+use crate::indexing::{Indexed, indexed};
+use crate::snapshots::SnapshotHead;
+use crate::state::Folds;
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
     broker: Arc<Broker>,
     groups: GroupQueue,
     heads: Heads,
-    messages: Vec<(QueueId, Entry, Option<u64>)>,
+    messages: Vec<Taken>,
+    /// The hashes of their keys, one message's behind the other's.
+    keys: Vec<u32>,
     /// When the first of the group's timers is due.
     first_due: Option<u64>,
     arrived: Vec<(QueueId, i32)>,
+    /// Queues of topics that are gone, to which the messages brought something.
+    orphans: Vec<QueueId>,
     topics_changed: bool,
+    /// Of the last group applied.
+    epoch: Epoch,
+}
+
+/// A message taken apart, for the index.
+struct Taken {
+    queue: QueueId,
+    entry: Entry,
+    /// How many keys it has.
+    keys: usize,
+    /// When it is due, in milliseconds since 1970, if it is a timer.
+    due: Option<u64>,
 }
 
 /// Why a record of the log could not be applied. Nothing behind it is.
@@ -58,6 +76,14 @@ pub enum ApplyError {
         /// What would have followed.
         cause: PushError,
     },
+    /// A queue that would go on at a lower offset.
+    #[error("the record at {at} cannot set a queue's head: {cause}")]
+    Head {
+        /// Where it lies.
+        at: PhysicalOffset,
+        /// What is wrong with it.
+        cause: HeadError,
+    },
     /// A control record that cannot be understood.
     #[error("the record at {at} cannot be understood: {cause}")]
     Control {
@@ -72,16 +98,19 @@ pub enum ApplyError {
 }
 
 impl Dispatcher {
-    /// A dispatcher that has applied nothing yet.
-    pub fn new(broker: Arc<Broker>, groups: GroupQueue) -> Self {
+    /// A dispatcher that goes on behind a record of `epoch`, with these heads.
+    pub fn new(broker: Arc<Broker>, groups: GroupQueue, heads: Heads, epoch: Epoch) -> Self {
         Self {
             broker,
             groups,
-            heads: Heads::default(),
+            heads,
             messages: Vec::new(),
+            keys: Vec::new(),
             first_due: None,
             arrived: Vec::new(),
+            orphans: Vec::new(),
             topics_changed: false,
+            epoch,
         }
     }
 
@@ -140,7 +169,7 @@ impl Dispatcher {
 
     fn published(&mut self, end: PhysicalOffset) {
         self.broker.applied.publish(end);
-        self.broker.offsets.lock().overlay.settle(end);
+        self.broker.offsets.lock().settle(end);
         if std::mem::take(&mut self.topics_changed) {
             self.broker.topics_changed.publish(end);
         }
@@ -148,6 +177,7 @@ impl Dispatcher {
 
     fn apply(&mut self, group: &Group) -> Result<u64, ApplyError> {
         self.arrived.clear();
+        self.enter(group);
         let mut records = 0;
         for (at, record) in group.records() {
             records += 1;
@@ -157,68 +187,94 @@ impl Dispatcher {
                 kinds::MESSAGE => self.message(at, &record)?,
                 _ => {
                     // What lies before a change is applied before it.
-                    self.flush(group)?;
+                    self.flush()?;
                     let stored_at = group.created_at + u64::from(fields.stored_at_delta);
                     self.control(at, stored_at, &record)?;
                 }
             }
         }
-        self.flush(group)?;
+        self.flush()?;
+        self.epoch = group.epoch;
         Ok(records)
+    }
+
+    /// Goes on to the group's segment. At the beginning of each but the log's first, all that was computed from those
+    /// before is taken as a snapshot.
+    fn enter(&mut self, group: &Group) {
+        let broker = &*self.broker;
+        let base = broker.log.segment_base(group.start);
+        if broker.index.read().newest_segment().is_some_and(|newest| newest == base) {
+            return;
+        }
+        let catalog = broker.catalog.read();
+        let mut index = broker.index.write();
+        index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
+        if base <= broker.founded_on {
+            return;
+        }
+        let head = SnapshotHead {
+            log_id: broker.log.log_id(),
+            position: base,
+            epoch: self.epoch,
+            chain: group.chain,
+            oldest_segment: broker.log.frontiers().trimmed,
+            epochs: broker.log.epochs(),
+        };
+        let snapshot = Folds {
+            topics: &catalog.topics,
+            groups: &catalog.groups,
+            offsets: &broker.offsets.lock().folded,
+            heads: &self.heads,
+            lock_owners: &catalog.lock_owners,
+            timers: &broker.timers.folded.lock(),
+            index: &index,
+        }
+        .snapshot(head);
+        drop(index);
+        broker.archive.offer(snapshot);
     }
 
     /// Takes a message apart, without a lock that senders or readers wait for.
     fn message(&mut self, at: PhysicalOffset, record: &Record<'_>) -> Result<(), ApplyError> {
-        let parsed = StoredMessage::parse(record.payload);
-        let (message, _) = parsed.map_err(|cause| ApplyError::Message { at, cause })?;
-        let tag_hash = message.tag_hash();
+        let message = indexed(at, record, &mut self.keys);
+        let message = message.map_err(|cause| ApplyError::Message { at, cause })?;
+        let Indexed { topic, queue: number, entry, keys, due } = message;
         let catalog = self.broker.catalog.read();
-        let queues = catalog.queues(message.topic);
-        let queue = queues.and_then(|queues| queues.get(message.queue_id as usize).copied());
-        let Some(queue) = queue else {
-            let (topic, queue) = (message.topic.to_owned(), message.queue_id);
-            return Err(ApplyError::NoQueue { at, topic, queue });
+        let queues = catalog.queues(topic);
+        let queue = match queues.and_then(|queues| queues.get(number as usize).copied()) {
+            Some(queue) => queue,
+            None => {
+                let orphan = orphaned(&self.broker, at, topic, number)?;
+                self.orphans.push(orphan);
+                orphan
+            }
         };
-        let record_bytes = record.payload.len() + RECORD_HEADER_BYTES;
-        let place = MessagePlace {
-            topic: message.topic,
-            queue: message.queue_id,
-            queue_offset: message.queue_offset,
-        };
-        self.heads.apply(&Event {
-            at,
-            stored_at: message.store_timestamp,
-            change: Change::Message(place),
-        })?;
-        let entry = Entry {
-            queue_offset: message.queue_offset,
-            physical_offset: at,
-            record_bytes: u32::try_from(record_bytes).expect("a record is below 8 MiB"),
-            tag_hash,
-            stored_at: message.store_timestamp,
-        };
-        let is_delayed = message.topic == system::SCHEDULE_TOPIC;
-        let due = if is_delayed { delay::due_ms(message.properties()) } else { None };
-        self.messages.push((queue, entry, due));
+        let place = MessagePlace { topic, queue: number, queue_offset: entry.queue_offset };
+        let change = Change::Message(place);
+        self.heads.apply(&Event { at, stored_at: entry.stored_at, change })?;
+        self.messages.push(Taken { queue, entry, keys, due });
         Ok(())
     }
 
     /// Puts the messages taken apart so far into their queues.
-    fn flush(&mut self, group: &Group) -> Result<(), ApplyError> {
+    fn flush(&mut self) -> Result<(), ApplyError> {
         if self.messages.is_empty() {
             return Ok(());
         }
-        let base = self.broker.log.segment_base(group.start);
         let mut index = self.broker.index.write();
-        if index.newest_segment().is_none_or(|newest| newest < base) {
-            index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
-        }
-        for (queue, entry, due) in self.messages.drain(..) {
+        let mut keys = &self.keys[..];
+        for Taken { queue, entry, keys: count, due } in self.messages.drain(..) {
             let at = entry.physical_offset;
+            let (own, rest) = keys.split_at(count);
+            keys = rest;
+            let extras = Extras { keys: own, due };
             self.first_due = due.into_iter().chain(self.first_due).min();
-            let extras = Extras { due, ..Extras::default() };
             index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
+        }
+        self.keys.clear();
+        for queue in self.orphans.drain(..) {
+            hide(&mut index, queue);
         }
         Ok(())
     }
@@ -226,29 +282,56 @@ impl Dispatcher {
     fn control(&mut self, at: PhysicalOffset, stored_at: u64, record: &Record<'_>) -> Result<(), ApplyError> {
         let change = Change::decode(record.header.fields().kind, record.payload);
         let change = change.map_err(|cause| ApplyError::Control { at, cause })?;
-        let topic = match &change {
-            Change::TopicPut(put) => Some(put.topic.clone()),
-            Change::TopicDeleted(deleted) => Some(deleted.topic.clone()),
-            _ => None,
-        };
         let event = Event { at, stored_at, change };
         let broker = &*self.broker;
         let mut catalog = broker.catalog.write();
         catalog.topics.apply(&event)?;
         catalog.groups.apply(&event)?;
+        catalog.lock_owners.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
-        self.heads.apply(&event)?;
         broker.timers.folded.lock().apply(&event)?;
-        if let Some(topic) = topic {
-            let mut index = broker.index.write();
-            catalog.resolve(&topic, &mut index);
-            // An append that finds no room in the table would have to allocate under its lock.
-            let queues = catalog.queues(&topic).unwrap_or_default();
-            broker.log.with_state(|state| queues.iter().for_each(|queue| state.raise(*queue, 0)));
-            self.topics_changed = true;
+        self.heads.apply(&event)?;
+        match &event.change {
+            Change::TopicPut(TopicPut { topic, .. }) => {
+                let mut index = broker.index.write();
+                catalog.resolve(topic, &mut index);
+                // An append that finds no room in the table would have to allocate under its lock.
+                let queues = catalog.queues(topic).unwrap_or_default();
+                broker.log.with_state(|state| queues.iter().for_each(|queue| state.raise(*queue, 0)));
+                self.topics_changed = true;
+            }
+            Change::TopicDeleted(TopicDeleted { topic }) => {
+                let mut index = broker.index.write();
+                // Offsets go on where they were, should the topic come back; what it held is below its minimum.
+                catalog.queues(topic).unwrap_or_default().iter().for_each(|queue| hide(&mut index, *queue));
+                catalog.resolve(topic, &mut index);
+                broker.locks.forget_topic(topic);
+                self.topics_changed = true;
+            }
+            Change::GroupDeleted(GroupDeleted { group, .. }) => broker.locks.forget_group(group),
+            Change::HeadSet(HeadSet { topic, queue, next }) => {
+                let mut index = broker.index.write();
+                let queue = index.register(topic, *queue);
+                index.set_head(queue, *next).map_err(|cause| ApplyError::Head { at, cause })?;
+                broker.log.with_state(|state| state.raise(queue, *next));
+            }
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// The queue of a message that was on its way into the log when its topic was deleted. It was acknowledged, so it
+/// takes its place; but the topic's next life must not see it.
+fn orphaned(broker: &Broker, at: PhysicalOffset, topic: &str, queue: u32) -> Result<QueueId, ApplyError> {
+    let found = broker.index.read().lookup(topic, queue);
+    found.ok_or_else(|| ApplyError::NoQueue { at, topic: topic.to_owned(), queue })
+}
+
+/// Hides what a queue holds; it goes on behind that.
+fn hide(index: &mut Index, queue: QueueId) {
+    let end = index.range(queue).end;
+    index.set_head(queue, end).expect("a queue may go on where it is");
 }
 
 /// Runs a dispatcher on its thread; a record that cannot be applied ends the process, because what readers are told

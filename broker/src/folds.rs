@@ -1,7 +1,7 @@
 //! The broker's state besides its messages: values computed by applying the log's records in order.
 //!
 //! ```text
-//! record ──► Change ──► Topics, Groups, Offsets, Heads, Timers ──► what handlers answer from
+//! record ──► Change ──► Topics, Groups, Offsets, Heads, LockOwners, Timers ──► what handlers answer from
 //! ```
 //!
 //! Each fold depends on the records alone: no clock, no configuration, no other fold. So leader and follower, and a
@@ -15,12 +15,14 @@
 //! | what is kept of topics, groups, offsets | `topics`, `groups`, `offsets`             |
 //! | where a queue goes on                   | `heads`                                   |
 //! | which delayed messages were delivered   | `timers`                                  |
+//! | who consumes which queue in order       | `locks`                                   |
 //! | commits that are not in the log yet     | `overlay`                                 |
 
 pub mod fold;
 pub mod groups;
 pub mod heads;
 pub mod kinds;
+pub mod locks;
 pub mod offsets;
 pub mod overlay;
 pub mod payload;
@@ -32,6 +34,7 @@ pub use fold::{Event, Fold, FoldError};
 pub use groups::Groups;
 pub use heads::Heads;
 pub use kinds::Change;
+pub use locks::LockOwners;
 pub use offsets::Offsets;
 pub use overlay::OffsetsOverlay;
 pub use timers::Timers;

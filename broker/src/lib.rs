@@ -15,8 +15,12 @@
 //! | delay levels, and when a message is due           | `delay`                       |
 //! | delivery of what is due                           | `timers`                      |
 //! | long polls                                        | `parking`                     |
+//! | where consumers go on                             | `progress`                    |
+//! | what clients are asked                            | `calls`                       |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
+//! | what a restart begins with                        | `state`, `snapshots`          |
+//! | what becomes of finished segments                 | `archivist`, `retention`      |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
 //! | what is counted for the tools                     | `rates`                       |
@@ -28,7 +32,9 @@
 #![forbid(unsafe_code)]
 
 pub mod append;
+pub mod archivist;
 pub mod broker;
+pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod context;
@@ -37,15 +43,19 @@ pub mod dispatch;
 pub mod folds;
 pub mod handlers;
 pub mod held;
+pub mod indexing;
 pub mod locks;
 pub mod membership;
 pub mod names;
 pub mod parking;
+pub mod progress;
 pub mod rates;
 pub mod readers;
 pub mod registrar;
+pub mod retention;
 pub mod session;
 pub mod snapshots;
 pub mod stamp;
+pub mod state;
 pub mod system;
 pub mod timers;

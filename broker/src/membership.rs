@@ -13,6 +13,7 @@ use skylark_protocol::header::Language;
 use skylark_protocol::message::TagFilter;
 use skylark_protocol::transport::Mailbox;
 
+use crate::calls::Callee;
 use crate::session::Mail;
 
 /// A member whose heartbeats stop is removed after this long.
@@ -163,6 +164,21 @@ impl Membership {
         let inner = self.inner.lock();
         let members = inner.consumers.get(group).into_iter().flat_map(|group| group.members.values());
         members.map(|member| Arc::clone(&member.client_id)).collect()
+    }
+
+    /// The members of a consumer group, with their connections.
+    pub fn members(&self, group: &str) -> Vec<(ConnectionId, Member)> {
+        let inner = self.inner.lock();
+        let members = inner.consumers.get(group).into_iter().flat_map(|group| &group.members);
+        members.map(|(connection, member)| (*connection, member.clone())).collect()
+    }
+
+    /// The connection of a producer that calls itself so.
+    pub fn producer(&self, client_id: &str) -> Option<Callee> {
+        let inner = self.inner.lock();
+        let mut members = inner.producers.values().flatten();
+        let (connection, member) = members.find(|(_, member)| *member.client_id == *client_id)?;
+        Some(Callee { connection: *connection, mailbox: Arc::clone(&member.mailbox) })
     }
 
     /// What a group reads of a topic, and whether it has members at all.

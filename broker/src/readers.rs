@@ -14,7 +14,7 @@ use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
 
 use crate::broker::Broker;
-use crate::context::{Connection, Done, Handled, Refusal};
+use crate::context::{Answers, Connection, Done, Handled, Refusal};
 use crate::session::Mail;
 
 /// Jobs beyond this are refused: the disk is behind by seconds already.
@@ -22,7 +22,7 @@ const JOBS_MAX: usize = 16_384;
 /// Records closer together than this are read at once: a seek costs more than the bytes between.
 const JOIN_BYTES_MAX: u64 = 64 << 10;
 
-/// Work that may wait for the disk, and what it has for its connection then.
+/// Work that may wait for the disk, and whose answer it prepares.
 struct Job {
     reply: ReplyTo,
     /// What its answer may come to; counted against its connection until the answer is there.
@@ -31,15 +31,26 @@ struct Job {
     work: Box<Work>,
 }
 
-type Work = dyn FnOnce(&Broker) -> Result<Mail, Refusal> + Send;
+type Work = dyn FnOnce(&Broker, ReplyTo) -> Outcome + Send;
 
-/// An answer that a reader thread prepared.
-pub struct ColdAnswer {
+/// What a reader thread prepared for a session.
+pub struct Prepared {
     /// What was counted against the connection for it.
     pub bytes: u64,
-    /// The answer, as it goes out.
-    pub out: Outbox,
+    /// The answer, or the rest of the way to it.
+    pub outcome: Outcome,
 }
+
+/// How far a reader thread came with an answer.
+pub enum Outcome {
+    /// It goes out as it is.
+    Written(Outbox),
+    /// The session finishes it: it alone can hold an answer back until something is durable.
+    Finish(ReplyTo, Box<Finish>),
+}
+
+/// Finishes an answer in its session; called again if it has to wait for a fold, or for room in the log.
+pub type Finish = dyn FnMut(&Broker, &mut Answers<'_>) -> Handled + Send;
 
 /// The queue of work between connections and reader threads.
 #[derive(Default)]
@@ -67,25 +78,39 @@ impl Readers {
         bytes: u64,
         work: impl FnOnce(&Broker, &mut Outbox) -> Result<(), Refusal> + Send + 'static,
     ) -> Handled {
-        self.submit_mail(connection, reply, bytes, move |broker| {
+        let work = move |broker: &Broker, reply: ReplyTo| {
             let mut out = Outbox::default();
-            work(broker, &mut out)?;
-            Ok(Mail::Cold(ColdAnswer { bytes, out }))
-        })
+            match work(broker, &mut out) {
+                Ok(()) => Outcome::Written(out),
+                Err(refusal) => refused(reply, &refusal),
+            }
+        };
+        self.queue(connection, Job::new(connection, reply, bytes, work))
     }
 
-    /// Lets a reader thread fetch what a request needs. `work` gives what the session goes on with, which is to give
-    /// `bytes` back, or says why there is none.
+    /// Lets a reader thread fetch what a request needs, and the session go on from there: `work` gives what finishes
+    /// the request, or says why it cannot be. `bytes` as for [`submit`](Self::submit).
     ///
     /// # Errors
     /// When too much waits already.
-    pub fn submit_mail(
+    pub fn prepare<F>(
         &self,
         connection: &Connection,
         reply: ReplyTo,
         bytes: u64,
-        work: impl FnOnce(&Broker) -> Result<Mail, Refusal> + Send + 'static,
-    ) -> Handled {
+        work: impl FnOnce(&Broker) -> Result<F, Refusal> + Send + 'static,
+    ) -> Handled
+    where
+        F: FnMut(&Broker, &mut Answers<'_>) -> Handled + Send + 'static,
+    {
+        let work = move |broker: &Broker, reply: ReplyTo| match work(broker) {
+            Ok(finish) => Outcome::Finish(reply, Box::new(finish)),
+            Err(refusal) => refused(reply, &refusal),
+        };
+        self.queue(connection, Job::new(connection, reply, bytes, work))
+    }
+
+    fn queue(&self, connection: &Connection, job: Job) -> Handled {
         let mut jobs = self.jobs.lock();
         if jobs.queue.len() >= JOBS_MAX || jobs.closed {
             return Err(Refusal::new(
@@ -93,8 +118,8 @@ impl Readers {
                 "too many reads wait for the disk; try again",
             ));
         }
-        let mailbox = Arc::clone(&connection.mailbox);
-        jobs.queue.push_back(Job { reply, bytes, mailbox, work: Box::new(work) });
+        let bytes = job.bytes;
+        jobs.queue.push_back(job);
         drop(jobs);
         // Relaxed: written and read by the connection's own task alone.
         connection.cold_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -133,23 +158,34 @@ impl Readers {
 }
 
 impl Job {
+    fn new(
+        connection: &Connection,
+        reply: ReplyTo,
+        bytes: u64,
+        work: impl FnOnce(&Broker, ReplyTo) -> Outcome + Send + 'static,
+    ) -> Self {
+        Self { reply, bytes, mailbox: Arc::clone(&connection.mailbox), work: Box::new(work) }
+    }
+
     fn perform(self, broker: &Broker) {
         let Self { reply, bytes, mailbox, work } = self;
         if mailbox.is_closed() {
             return;
         }
-        let done = catch_unwind(AssertUnwindSafe(|| work(broker)));
-        let done = done.unwrap_or_else(|_panic| {
-            Err(Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this read; its log says more"))
-        });
-        let mail = done.unwrap_or_else(|refusal| {
-            let mut out = Outbox::default();
-            reply.failure(out.buffer(), refusal.code, &refusal.remark);
-            Mail::Cold(ColdAnswer { bytes, out })
+        let done = catch_unwind(AssertUnwindSafe(|| work(broker, reply)));
+        let outcome = done.unwrap_or_else(|_panic| {
+            let remark = "the broker failed on this read; its log says more";
+            refused(reply, &Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
         });
         // A closed mailbox belongs to a connection that is gone.
-        mailbox.post(mail).ok();
+        mailbox.post(Mail::Prepared(Prepared { bytes, outcome })).ok();
     }
+}
+
+fn refused(reply: ReplyTo, refusal: &Refusal) -> Outcome {
+    let mut out = Outbox::default();
+    reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    Outcome::Written(out)
 }
 
 /// Reads messages as they are stored, without the records' headers: from the log's tail in memory where that holds

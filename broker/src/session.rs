@@ -8,18 +8,18 @@
 //! | its bytes to be durable                      | a written answer in `durable`  |
 //! | the folds to apply what it wrote             | a written answer in `applied`  |
 //! | the nameservers to hear of it                | a written answer in `registered` |
-//! | the folds to apply what it asks about        | the frame, or the message sent back, in `deferred` |
-//! | room in the log                              | the frame, in `stalled`; meanwhile the session is not ready |
+//! | the folds to apply what it asks about        | the frame, or the rest of its way, in `deferred` |
+//! | room in the log                              | the same, in `stalled`; meanwhile the session is not ready |
 //! | a message                                    | an entry in [`crate::parking`] |
 //! | the disk                                     | a job of [`crate::readers`]    |
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::thread;
 
+use bytes::Bytes;
 use skylark_protocol::code::{RequestCode, ResponseCode};
 use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
 use skylark_protocol::header::FLAG_ONEWAY;
@@ -29,26 +29,21 @@ use skylark_storage::{PhysicalOffset, Registration};
 use tracing::{debug, error};
 
 use crate::broker::Broker;
-use crate::context::{Answers, Connection, Done, Handled, Refusal, Request};
+use crate::calls::{Call, CallId, ClientAnswer};
+use crate::context::{Answers, Connection, Done, Refusal, Request};
 use crate::handlers;
 use crate::handlers::pull::Pull;
-use crate::handlers::send_back::{self, SentBack};
 use crate::held::Held;
-use crate::readers::ColdAnswer;
+use crate::readers::{Finish, Outcome, Prepared};
 
 /// What others leave for a session.
 pub enum Mail {
     /// A parked pull is to be evaluated once more and answered.
     Pull(Box<Pull>),
-    /// A reader thread has prepared an answer.
-    Cold(ColdAnswer),
-    /// A reader thread has read a message that was sent back.
-    SentBack {
-        /// What was counted against the connection for it.
-        bytes: u64,
-        /// The message, and what is to become of it.
-        sent_back: Box<SentBack>,
-    },
+    /// An answer was prepared elsewhere: by a reader thread, or by another client.
+    Prepared(Prepared),
+    /// The client is asked something.
+    Call(Box<Call>),
     /// Who belongs to this consumer group has changed.
     GroupChanged(Arc<str>),
     /// The connection is to be closed, for this reason.
@@ -60,6 +55,8 @@ const MAIL_MAX: usize = 65_536;
 /// Bytes on their way from disk, beyond which the session takes no further frames: what waits in a mailbox counts
 /// nowhere else.
 const COLD_BYTES_MAX: u64 = 16 << 20;
+/// Questions to a client beyond which those are forgotten that nobody waits for any more.
+const ASKED_SWEEP: usize = 256;
 /// Frames that wait for a fold, beyond which the session takes no further ones.
 const DEFERRED_MAX: usize = 1024;
 
@@ -91,20 +88,24 @@ pub struct ClientSession {
     registered: Held,
     deferred: VecDeque<Deferred>,
     deferred_until: Registration,
-    stalled: Option<Vec<u8>>,
+    stalled: Option<Waiting>,
     room: Registration,
     next_opaque: i32,
+    /// What the client was asked and has not answered, by the number it was asked under.
+    asked: HashMap<i32, CallId>,
 }
 
 struct Deferred {
     until: PhysicalOffset,
-    request: Waiting,
+    waiting: Waiting,
 }
 
-/// What there is to be looked at again.
+/// A request that is to be looked at again.
 enum Waiting {
+    /// From its beginning.
     Frame(Vec<u8>),
-    SentBack(Box<SentBack>),
+    /// With what was fetched for it.
+    Finish(ReplyTo, Box<Finish>),
 }
 
 impl ClientSession {
@@ -129,6 +130,7 @@ impl ClientSession {
             stalled: None,
             room: Registration::default(),
             next_opaque: 0,
+            asked: HashMap::new(),
         }
     }
 
@@ -140,7 +142,12 @@ impl ClientSession {
             Err(error) => return Err(CloseReason::Malformed(error.to_string())),
         };
         if header.is_response() {
-            // The broker waits for no answer of a client.
+            // An answer to what was never asked, or too late, concerns nobody.
+            if let Some(id) = self.asked.remove(&header.opaque) {
+                let (code, remark) = (header.response_code(), header.remark.as_deref().map(str::to_owned));
+                let body = Bytes::copy_from_slice(frame.body);
+                self.broker.calls.end(id, Ok(ClientAnswer { code, remark, body }));
+            }
             return Ok(Done::Answered);
         }
         let reply = ReplyTo::from((&header, &frame));
@@ -153,47 +160,23 @@ impl ClientSession {
         };
         let broker = &*self.broker;
         let handled = catch_unwind(AssertUnwindSafe(|| handlers::handle(broker, &request, &mut answers)));
-        Ok(self.finished(handled, header.request_code(), reply, out))
-    }
-
-    /// Goes on with a message that was sent back, and says whether it has to be looked at again.
-    fn finish(&mut self, sent_back: &SentBack, out: &mut Outbox) -> Done {
-        let mut answers = Answers {
-            out,
-            durable: &mut self.durable,
-            applied: &mut self.applied,
-            registered: &mut self.registered,
-        };
-        let broker = &*self.broker;
-        let handled = catch_unwind(AssertUnwindSafe(|| send_back::finish(broker, sent_back, &mut answers)));
-        self.finished(handled, RequestCode::CONSUMER_SEND_MSG_BACK, sent_back.reply(), out)
-    }
-
-    /// Writes the answer of a request that was refused, or whose handler panicked.
-    fn finished(
-        &self,
-        handled: thread::Result<Handled>,
-        code: RequestCode,
-        reply: ReplyTo,
-        out: &mut Outbox,
-    ) -> Done {
         let handled = handled.unwrap_or_else(|_panic| {
-            error!(%code, peer = %self.connection.peer.address, "a handler panicked");
-            Err(Refusal::new(
-                ResponseCode::SYSTEM_ERROR,
-                "the broker failed on this request; its log says more",
-            ))
+            error!(code = %header.request_code(), peer = %self.connection.peer.address, "a handler panicked");
+            Err(failed())
         });
-        handled.unwrap_or_else(|refusal| {
+        Ok(handled.unwrap_or_else(|refusal| {
             reply.failure(out.buffer(), refusal.code, &refusal.remark);
             Done::Answered
-        })
+        }))
     }
 
-    fn handle_again(&mut self, wire: &[u8], out: &mut Outbox) -> Result<Done, CloseReason> {
-        match frame::decode(wire, FRAME_BYTES_MAX) {
-            Ok(Some((frame, _))) => self.handle(frame, out),
-            _ => Ok(Done::Answered),
+    fn handle_again(&mut self, waiting: &mut Waiting, out: &mut Outbox) -> Result<Done, CloseReason> {
+        match waiting {
+            Waiting::Frame(wire) => match frame::decode(wire, FRAME_BYTES_MAX) {
+                Ok(Some((frame, _))) => self.handle(frame, out),
+                _ => Ok(Done::Answered),
+            },
+            Waiting::Finish(reply, finish) => Ok(self.finish(*reply, &mut **finish, out)),
         }
     }
 
@@ -202,23 +185,18 @@ impl ClientSession {
         while let Some(mail) = self.mail.pop_front() {
             match mail {
                 Mail::Pull(pull) => handlers::pull::answer(&self.broker, *pull, &self.connection, out),
-                Mail::Cold(answer) => {
+                Mail::Prepared(answer) => {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
-                    out.append(answer.out);
+                    match answer.outcome {
+                        Outcome::Written(written) => out.append(written),
+                        Outcome::Finish(reply, mut finish) => {
+                            let done = self.finish(reply, &mut *finish, out);
+                            self.settle(done, || Waiting::Finish(reply, finish));
+                        }
+                    }
                 }
-                Mail::SentBack { bytes, sent_back } => {
-                    // Relaxed: as above.
-                    self.connection.cold_bytes.fetch_sub(bytes, Ordering::Relaxed);
-                    // Taken before the attempt, so that room made meanwhile is not missed.
-                    let next = self.broker.applied.get().advance(1);
-                    let until = match self.finish(&sent_back, out) {
-                        Done::Answered => continue,
-                        Done::After(until) => until,
-                        Done::NoRoom => next,
-                    };
-                    self.deferred.push_back(Deferred { until, request: Waiting::SentBack(sent_back) });
-                }
+                Mail::Call(call) => self.call(*call, out),
                 Mail::GroupChanged(group) => self.notify(&group, out),
                 Mail::Close(why) => return Err(CloseReason::Session(why.to_owned())),
             }
@@ -226,18 +204,74 @@ impl ClientSession {
         Ok(())
     }
 
-    fn notify(&mut self, group: &str, out: &mut Outbox) {
-        let request = Outgoing {
-            // Every client reads JSON; some read nothing else.
-            encoding: Encoding::Json,
-            code: RequestCode::NOTIFY_CONSUMER_IDS_CHANGED.0,
-            opaque: self.next_opaque,
-            flag: FLAG_ONEWAY,
-            remark: None,
-            fields: &[("consumerGroup", Value::Text(group))],
+    /// Goes on with a request for which a reader thread has fetched what it needs.
+    fn finish(&mut self, reply: ReplyTo, finish: &mut Finish, out: &mut Outbox) -> Done {
+        let mut answers = Answers {
+            out,
+            durable: &mut self.durable,
+            applied: &mut self.applied,
+            registered: &mut self.registered,
         };
-        self.next_opaque = self.next_opaque.wrapping_add(1);
-        request.write(0, out.buffer());
+        let broker = &*self.broker;
+        let handled = catch_unwind(AssertUnwindSafe(|| finish(broker, &mut answers)));
+        let handled = handled.unwrap_or_else(|_panic| {
+            error!(peer = %self.connection.peer.address, "a handler panicked");
+            Err(failed())
+        });
+        handled.unwrap_or_else(|refusal| {
+            reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            Done::Answered
+        })
+    }
+
+    /// A request is answered, or waits.
+    fn settle(&mut self, done: Done, waiting: impl FnOnce() -> Waiting) {
+        match done {
+            Done::Answered => {}
+            Done::After(until) => self.deferred.push_back(Deferred { until, waiting: waiting() }),
+            // What has stalled before is the first to get room; this one follows.
+            Done::NoRoom if self.stalled.is_some() => {
+                let until = self.broker.applied.get().advance(1);
+                self.deferred.push_back(Deferred { until, waiting: waiting() });
+            }
+            Done::NoRoom => self.stalled = Some(waiting()),
+        }
+    }
+
+    fn notify(&mut self, group: &str, out: &mut Outbox) {
+        let fields = [("consumerGroup", Value::Text(group))];
+        self.ask(RequestCode::NOTIFY_CONSUMER_IDS_CHANGED, FLAG_ONEWAY, &fields, Bytes::new(), out);
+    }
+
+    fn call(&mut self, call: Call, out: &mut Outbox) {
+        let Call { id, code, fields, body } = call;
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (&**name, Value::Text(value))).collect();
+        let opaque = self.ask(code, if id.is_some() { 0 } else { FLAG_ONEWAY }, &fields, body, out);
+        if let Some(id) = id {
+            if self.asked.len() >= ASKED_SWEEP {
+                let calls = &self.broker.calls;
+                self.asked.retain(|_, id| calls.is_pending(*id));
+            }
+            self.asked.insert(opaque, id);
+        }
+    }
+
+    /// Writes a request to the client, and says by which number the answer will name it.
+    fn ask(
+        &mut self,
+        code: RequestCode,
+        flag: i32,
+        fields: &[(&str, Value<'_>)],
+        body: Bytes,
+        out: &mut Outbox,
+    ) -> i32 {
+        let opaque = self.next_opaque;
+        self.next_opaque = opaque.wrapping_add(1);
+        // Every client reads JSON; some read nothing else.
+        let request = Outgoing { encoding: Encoding::Json, code: code.0, opaque, flag, remark: None, fields };
+        request.write(body.len(), out.buffer());
+        out.push(body);
+        opaque
     }
 
     /// Looks again at the frames that waited for a fold, in their order.
@@ -249,21 +283,16 @@ impl ClientSession {
             if waited.is_pending() {
                 break;
             }
-            let next = self.broker.applied.get().advance(1);
-            let Deferred { request, .. } = self.deferred.pop_front().expect("the front was looked at above");
-            let done = match &request {
-                Waiting::Frame(frame) => self.handle_again(frame, out)?,
-                Waiting::SentBack(sent_back) => self.finish(sent_back, out),
-            };
-            match (done, request) {
-                (Done::Answered, _) => {}
+            let front = self.deferred.pop_front().expect("the front was looked at above");
+            let mut waiting = front.waiting;
+            match self.handle_again(&mut waiting, out)? {
+                Done::Answered => {}
                 // A stopped log applies no more, so there is nothing left to wait for.
-                (Done::After(_), _) if matches!(waited, Poll::Ready(Err(_))) => {
+                Done::After(_) if matches!(waited, Poll::Ready(Err(_))) => {
                     return Err(CloseReason::Session("the log has stopped".to_owned()));
                 }
-                (Done::After(until), request) => self.deferred.push_front(Deferred { until, request }),
-                (Done::NoRoom, Waiting::Frame(frame)) => self.stalled = Some(frame),
-                (Done::NoRoom, request) => self.deferred.push_front(Deferred { until: next, request }),
+                Done::After(until) => self.deferred.push_front(Deferred { until, waiting }),
+                Done::NoRoom => self.stalled = Some(waiting),
             }
         }
         Ok(())
@@ -271,19 +300,17 @@ impl ClientSession {
 
     /// Tries once more to append what found no room.
     fn resume_stalled(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
-        while let Some(frame) = self.stalled.take() {
+        while let Some(mut waiting) = self.stalled.take() {
             // Registered before the attempt, so that room made meanwhile is not missed. Room is made by
             // dispatch, which applies groups.
             let next = self.broker.applied.get().advance(1);
-            let waiting = self.broker.applied.wait(&mut self.room, next, cx.waker());
-            match self.handle_again(&frame, out)? {
+            let room = self.broker.applied.wait(&mut self.room, next, cx.waker());
+            match self.handle_again(&mut waiting, out)? {
                 Done::Answered => {}
-                Done::After(until) => {
-                    self.deferred.push_front(Deferred { until, request: Waiting::Frame(frame) });
-                }
+                Done::After(until) => self.deferred.push_front(Deferred { until, waiting }),
                 Done::NoRoom => {
-                    self.stalled = Some(frame);
-                    if waiting.is_pending() {
+                    self.stalled = Some(waiting);
+                    if room.is_pending() {
                         break;
                     }
                 }
@@ -293,6 +320,10 @@ impl ClientSession {
     }
 }
 
+fn failed() -> Refusal {
+    Refusal::new(ResponseCode::SYSTEM_ERROR, "the broker failed on this request; its log says more")
+}
+
 impl Session for ClientSession {
     fn receive(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
         // Behind a request that waits, others wait too: a producer's messages keep their order.
@@ -300,14 +331,7 @@ impl Session for ClientSession {
             Some(last) => Done::After(last.until),
             None => self.handle(frame, out)?,
         };
-        match done {
-            Done::Answered => {}
-            Done::After(until) => {
-                let request = Waiting::Frame(frame.to_vec());
-                self.deferred.push_back(Deferred { until, request });
-            }
-            Done::NoRoom => self.stalled = Some(frame.to_vec()),
-        }
+        self.settle(done, || Waiting::Frame(frame.to_vec()));
         Ok(())
     }
 

@@ -119,6 +119,11 @@ pub enum CarryError {
 }
 
 impl TimerEngine {
+    /// An engine that goes on from a snapshot's fold.
+    pub fn new(folded: Timers) -> Self {
+        Self { folded: Mutex::new(folded), ..Self::default() }
+    }
+
     /// Does what there is to do at this moment, and says what to wait for. Reads the disk for messages that have left
     /// memory.
     pub fn step(&self, broker: &Broker) -> Next {

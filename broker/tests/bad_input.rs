@@ -161,7 +161,11 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         fields
     };
     let send_back = |group, offset| {
-        vec![("offset", Value::Number(offset)), ("group", Value::Text(group)), ("delayLevel", Value::Number(0))]
+        vec![
+            ("offset", Value::Number(offset)),
+            ("group", Value::Text(group)),
+            ("delayLevel", Value::Number(0)),
+        ]
     };
     // The topic and the group that the cases below need.
     assert_eq!(connection.call(Code::SEND_MESSAGE_V2, &send(&[]), b"first").unwrap().code, 0);
@@ -175,7 +179,13 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("sending back nothing", Code::CONSUMER_SEND_MSG_BACK, vec![], b"", 29),
         ("sending back for nobody", Code::CONSUMER_SEND_MSG_BACK, send_back("nobody", 0), b"", 26),
         ("sending back the middle of a record", Code::CONSUMER_SEND_MSG_BACK, send_back("group", 1), b"", 1),
-        ("sending back what is not there", Code::CONSUMER_SEND_MSG_BACK, send_back("group", i64::MAX), b"", 1),
+        (
+            "sending back what is not there",
+            Code::CONSUMER_SEND_MSG_BACK,
+            send_back("group", i64::MAX),
+            b"",
+            1,
+        ),
         ("sending back from before the log", Code::CONSUMER_SEND_MSG_BACK, send_back("group", -1), b"", 29),
         ("a send without a topic", Code::SEND_MESSAGE_V2, send(&[("b", None)]), b"x", 29),
         ("a send with a word for a queue", Code::SEND_MESSAGE_V2, send(&[("e", text("first"))]), b"x", 29),

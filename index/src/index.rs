@@ -91,7 +91,7 @@ pub enum PushError {
         /// The message's.
         found: u64,
     },
-    /// The message lies before the newest one, before its segment, or 4 GiB behind its start.
+    /// The message lies before the newest one, before its segment, behind its end, or 4 GiB behind its start.
     #[error("a record at {found} cannot follow in the segment at {base}, whose last is at {last}")]
     PhysicalOffset {
         /// First byte of the newest segment.
@@ -341,7 +341,7 @@ impl Index {
 
 impl<T> Answer<T> {
     /// The same question, with what is made of a known answer.
-    pub(crate) fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Answer<U> {
         match self {
             Self::Known(value) => Answer::Known(f(value)),
             Self::Sealed(view) => Answer::Sealed(view),

@@ -29,7 +29,6 @@ impl QueueId {
 ///
 /// Invariant: `min ≤ next`, and for each offset between them there is an entry. Runs below `min` may still be
 /// reachable from the newest, and one may begin below `min` and end above it: a head that was set lies between.
-#[derive(Clone)]
 pub(crate) struct QueueState {
     /// The lowest offset that can be read.
     pub(crate) min: u64,
@@ -69,7 +68,7 @@ impl QueueState {
 /// All queues, by id and by name, and for each the spine as of the oldest segment's beginning. Names are kept once per topic; ids and names live as long as the index.
 pub(crate) struct Queues {
     states: Vec<QueueState>,
-    /// By id; none from the first queue on behind which nothing was trimmed.
+    /// By id; as many as there were when something was trimmed last.
     origins: Vec<Spine>,
     by_name: HashTable<QueueId>,
     // Shared, so that a segment on its way to a file takes its names along.

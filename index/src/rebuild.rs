@@ -118,6 +118,10 @@ impl Rebuild {
         entry: Entry,
         extras: Extras<'_>,
     ) -> Result<(), PushError> {
+        let (base, last, found) = (self.segment.base(), self.segment.last_record(), entry.physical_offset);
+        if found >= self.end {
+            return Err(PushError::PhysicalOffset { base, last, found });
+        }
         let checked = self.segment.check(self.stored_at, &entry, extras)?;
         let queue = self.queues.register(topic, queue_number);
         let state = &mut self.queues[queue];

@@ -68,7 +68,7 @@ impl Index {
             let to = Origin { number: oldest, base: self.sealed.start() };
             return Some(self.plan_by_ways(to));
         }
-        let span = self.sealed.spans().next().filter(|span| span.end <= to)?;
+        let span = self.sealed.oldest().filter(|span| span.end <= to)?;
         let to = Origin { number: oldest + 1, base: span.end };
         match self.sealed.file(oldest) {
             Ok(file) => Some(TrimPlan { from: self.origin, to, source: Source::File(Arc::clone(file)) }),

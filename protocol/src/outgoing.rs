@@ -1,5 +1,7 @@
 //! Frames on their way out: headers written by hand into the buffer that goes to the peer.
 
+use std::fmt;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::code::ResponseCode;
@@ -71,6 +73,13 @@ impl Value<'_> {
             Self::Flag(true) => "true",
             Self::Flag(false) => "false",
         }
+    }
+}
+
+/// The value's text, as on the wire.
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.text(&mut itoa::Buffer::new()))
     }
 }
 

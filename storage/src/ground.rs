@@ -111,7 +111,11 @@ impl Ground {
                 Err(error) if error.is_full() => self.fill_active(stages, end.since(stages.filled_end())),
                 outcome => outcome,
             };
-            outcome?;
+            match outcome {
+                // What is set aside for the next segment serves this one first.
+                Err(error) if error.is_full() && self.give_up_spare(stages)? => {}
+                outcome => outcome?,
+            }
         }
         Ok(())
     }
@@ -209,6 +213,18 @@ impl Ground {
                 Err(error)
             }
         }
+    }
+
+    /// Gives the spare's room back to the disk; whether there was a spare.
+    fn give_up_spare(&self, stages: &mut Stages) -> Result<bool, Unready> {
+        let Spare::Filling(stage) = std::mem::replace(&mut stages.spare, Spare::None) else {
+            return Ok(false);
+        };
+        drop(stage);
+        self.files.remove(SPARE).map_err(Unready::Refused)?;
+        // Until then a power cut may bring it back, so that its room is not free.
+        self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)?;
+        Ok(true)
     }
 
     fn create_spare(&self) -> io::Result<Stage> {

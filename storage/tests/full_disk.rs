@@ -271,6 +271,24 @@ fn on_new_ground() -> World {
 }
 
 #[test]
+fn the_spare_gives_way_to_the_segment_in_use() {
+    let mut world = on_new_ground();
+    while world.frontiers().durable_end.get() < SEGMENT_BYTES * 5 / 4 + 3000 {
+        world.append(&[3000]).unwrap();
+        round(&mut world);
+    }
+    let spare_bytes = world.disk.open("log/spare").unwrap().len().unwrap();
+    assert_eq!(spare_bytes, SEGMENT_BYTES, "all of the next segment is there, of this one a part");
+    held_back(&mut world, 0);
+    let end = world.frontiers().durable_end.get();
+    assert!(end > 2 * SEGMENT_BYTES - 8192, "the segment was used to its end: {end}");
+    world.crash().unwrap();
+    world.append(&[3000]).unwrap();
+    round(&mut world);
+    world.close().unwrap();
+}
+
+#[test]
 fn filling_ahead_may_fail_and_is_tried_again() {
     let mut world = on_new_ground();
     world.disk.fail_write(1);

@@ -55,7 +55,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let files = Directory::open(&config.data)
         .map_err(|error| format!("cannot use data directory {}: {error}", config.data.display()))?;
-    let Running { broker, dispatcher, writer, housekeeper, recovery, prepared } =
+    let Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared } =
         Broker::open(Arc::new(files), Arc::clone(&clock), &config)?;
     info!(
         created = recovery.created,
@@ -72,6 +72,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         spawn("writer", move || writer.run())?,
         spawn("housekeeper", move || housekeeper.run())?,
         spawn("dispatcher", move || dispatch::run_or_abort(dispatcher))?,
+        spawn("archivist", move || archivist.run())?,
     ];
     for _ in 0..READERS {
         let broker = Arc::clone(&broker);
@@ -96,6 +97,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     broker.log.close();
     let stopped = broker.log.wait_stopped();
     broker.readers.close();
+    broker.archive.close();
     for thread in threads {
         thread.join().map_err(|_| "a thread of the broker panicked")?;
     }

@@ -70,6 +70,8 @@ impl Translation {
             "mappedFileSizeCommitLog" => {
                 self.conf.settings.segment_bytes = self.parse(key, value, "a number of bytes");
             }
+            "fileReservedTime" => self.conf.settings.retention_hours = self.parse(key, value, "a number of hours"),
+            "deleteWhen" => self.notice(key, "has no effect: what is older than fileReservedTime goes at any hour"),
             "brokerId" => match self.parse::<u64>(key, value, "a number") {
                 Some(0) | None => {}
                 Some(_) => self.mistake(key, "this release runs masters only, whose id is 0"),
@@ -168,7 +170,8 @@ mod tests {
         assert_eq!(conf.settings.listen.as_deref(), Some("127.0.0.1:20911"));
         assert_eq!(conf.settings.delay_levels.as_deref(), Some("1s 5s"));
         let noticed: Vec<_> = conf.notices.iter().map(|notice| &notice.key[..]).collect();
-        assert_eq!(noticed, ["deleteWhen", "fileReservedTime", "flushDiskType"]);
+        assert_eq!(noticed, ["deleteWhen", "flushDiskType"]);
+        assert_eq!(conf.settings.retention_hours, Some(48));
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
 //! |     23 | timers fired       | [`TimersFired`]                                           | timers                   |
 //! |     24 | timers carried     | [`TimersCarried`]                                         | timers                   |
+//! |     25 | lock owners        | [`LocksChanged`]                                          | lock owners              |
+//! |     26 | offsets reset      | [`OffsetsReset`]                                          | offsets                  |
 //!
 //! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
 //!
@@ -21,7 +23,8 @@ use skylark_storage::Kind;
 
 use super::groups::{GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
-use super::offsets::OffsetsCommitted;
+use super::locks::LocksChanged;
+use super::offsets::{OffsetsCommitted, OffsetsReset};
 use super::payload::{Payload, PayloadError};
 use super::timers::{TimersCarried, TimersFired};
 use super::topics::{TopicDeleted, TopicPut};
@@ -44,6 +47,10 @@ pub const HEAD_SET: Kind = Kind::new(22);
 pub const TIMERS_FIRED: Kind = Kind::new(23);
 /// Delayed messages were appended again before the log's beginning was trimmed.
 pub const TIMERS_CARRIED: Kind = Kind::new(24);
+/// Queues have been locked for a consumer, or released.
+pub const LOCKS_CHANGED: Kind = Kind::new(25);
+/// An operator moved a group in a topic.
+pub const OFFSETS_RESET: Kind = Kind::new(26);
 
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +73,10 @@ pub enum Change<'a> {
     TimersFired(TimersFired),
     /// See [`TIMERS_CARRIED`].
     TimersCarried(TimersCarried),
+    /// See [`LOCKS_CHANGED`].
+    LocksChanged(LocksChanged),
+    /// See [`OFFSETS_RESET`].
+    OffsetsReset(OffsetsReset),
 }
 
 impl Change<'static> {
@@ -83,6 +94,8 @@ impl Change<'static> {
             HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
             TIMERS_FIRED => Self::TimersFired(Payload::decode(payload)?),
             TIMERS_CARRIED => Self::TimersCarried(Payload::decode(payload)?),
+            LOCKS_CHANGED => Self::LocksChanged(Payload::decode(payload)?),
+            OFFSETS_RESET => Self::OffsetsReset(Payload::decode(payload)?),
             _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
         })
     }

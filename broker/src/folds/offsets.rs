@@ -1,6 +1,6 @@
 //! How far groups have consumed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use skylark_storage::Kind;
@@ -29,6 +29,22 @@ pub struct TopicCommits {
     pub offsets: Vec<(u32, u64)>,
 }
 
+/// An operator moved a group in a topic. It goes on there with its next pull, whatever its consumers commit until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetsReset {
+    /// Who.
+    pub group: String,
+    /// In which topic.
+    pub topic: String,
+    /// Number of the queue, and the offset of the next message to consume.
+    pub offsets: Vec<(u32, u64)>,
+}
+
+impl Payload for OffsetsReset {
+    const KIND: Kind = kinds::OFFSETS_RESET;
+    const VERSION: u8 = 1;
+}
+
 impl Payload for OffsetsCommitted {
     const KIND: Kind = kinds::OFFSETS_COMMITTED;
     const VERSION: u8 = 1;
@@ -39,15 +55,25 @@ impl Payload for OffsetsCommitted {
 /// Memory: about 16 bytes for each queue that a group has committed, and the names of group and topic once for each
 /// pair. Deleting a topic or a group gives it back. Folds do not read each other, so a commit that reaches the log
 /// behind such a deletion stays until the next one; it then points below the minimum of a topic made anew.
+///
+/// A reset is *pending* until the group's next commit for the queue: while it is, the broker appends no commit of a
+/// consumer, so the next one tells that a consumer has gone where it was sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offsets {
     groups: BTreeMap<String, BTreeMap<String, BTreeMap<u32, u64>>>,
+    pending: BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>,
 }
 
 impl Offsets {
     /// Where the group goes on in this queue, if it ever committed.
     pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
         self.groups.get(group)?.get(topic)?.get(&queue).copied()
+    }
+
+    /// Whether an operator has moved the group in this queue, and none of its consumers has gone there yet.
+    pub fn is_reset(&self, group: &str, topic: &str, queue: u32) -> bool {
+        let queues = self.pending.get(group).and_then(|topics| topics.get(topic));
+        queues.is_some_and(|queues| queues.contains(&queue))
     }
 
     /// What the group has committed of the topic: queue and offset, by queue.
@@ -70,6 +96,23 @@ impl Offsets {
     }
 }
 
+impl Offsets {
+    /// Consumers have gone where they were sent.
+    fn arrived(&mut self, group: &str, topic: &str, offsets: &[(u32, u64)]) {
+        let Some(topics) = self.pending.get_mut(group) else { return };
+        let Some(queues) = topics.get_mut(topic) else { return };
+        for (queue, _) in offsets {
+            queues.remove(queue);
+        }
+        if queues.is_empty() {
+            topics.remove(topic);
+            if topics.is_empty() {
+                self.pending.remove(group);
+            }
+        }
+    }
+}
+
 impl Fold for Offsets {
     fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
         match &event.change {
@@ -80,19 +123,34 @@ impl Fold for Offsets {
                     }
                     let topics = self.groups.entry(group.clone()).or_default();
                     topics.entry(topic.clone()).or_default().extend(offsets.iter().copied());
+                    self.arrived(group, topic, offsets);
                 }
             }
-            Change::TopicDeleted(TopicDeleted { topic }) => self.groups.retain(|_, topics| {
-                topics.remove(topic);
-                !topics.is_empty()
-            }),
+            Change::OffsetsReset(OffsetsReset { group, topic, offsets }) => {
+                let topics = self.groups.entry(group.clone()).or_default();
+                topics.entry(topic.clone()).or_default().extend(offsets.iter().copied());
+                let topics = self.pending.entry(group.clone()).or_default();
+                topics.entry(topic.clone()).or_default().extend(offsets.iter().map(|(queue, _)| *queue));
+            }
+            Change::TopicDeleted(TopicDeleted { topic }) => {
+                remove_topic(&mut self.groups, topic);
+                remove_topic(&mut self.pending, topic);
+            }
             Change::GroupDeleted(GroupDeleted { group, with_offsets: true }) => {
                 self.groups.remove(group);
+                self.pending.remove(group);
             }
             _ => {}
         }
         Ok(())
     }
+}
+
+fn remove_topic<V>(groups: &mut BTreeMap<String, BTreeMap<String, V>>, topic: &str) {
+    groups.retain(|_, topics| {
+        topics.remove(topic);
+        !topics.is_empty()
+    });
 }
 
 #[cfg(test)]

@@ -48,6 +48,11 @@ impl OffsetsOverlay {
         if self.get(folded, group, topic, queue) == Some(offset) {
             return;
         }
+        self.insist(group, topic, queue, offset);
+    }
+
+    /// Like [`commit`](Self::commit), and reaches the log even if it is what the fold has already.
+    pub fn insist(&mut self, group: &str, topic: &str, queue: u32, offset: u64) {
         let pending = Pending { offset, stage: Stage::Dirty };
         if let Some(queues) = self.groups.get_mut(group).and_then(|topics| topics.get_mut(topic)) {
             queues.insert(queue, pending);
@@ -55,6 +60,12 @@ impl OffsetsOverlay {
             let topics = self.groups.entry(group.to_owned()).or_default();
             topics.entry(topic.to_owned()).or_default().insert(queue, pending);
         }
+    }
+
+    /// Whether there is a commit for this queue that the fold may not have.
+    pub fn contains(&self, group: &str, topic: &str, queue: u32) -> bool {
+        let queues = self.groups.get(group).and_then(|topics| topics.get(topic));
+        queues.is_some_and(|queues| queues.contains_key(&queue))
     }
 
     /// Where the group goes on in this queue, by its latest commit.
@@ -114,20 +125,20 @@ impl OffsetsOverlay {
         self.appended_end = lowest;
     }
 
-    /// Drops the group's commit for a queue whose offset an administrator sets by a record of its own. Call it before
-    /// that record is appended, or an older commit may follow it into the log, and again once it is folded.
+    /// Drops the group's commit for a queue whose offset an operator sets by a record of its own. No commit may be on
+    /// its way into the log meanwhile, or it would follow that record.
     pub fn forget(&mut self, group: &str, topic: &str, queue: u32) {
         if let Some(queues) = self.groups.get_mut(group).and_then(|topics| topics.get_mut(topic)) {
             queues.remove(&queue);
         }
     }
 
-    /// Drops all commits in a topic that was deleted; to be called when [`forget`](Self::forget) is.
+    /// Drops all commits in a topic that was deleted, as [`forget`](Self::forget) does.
     pub fn forget_topic(&mut self, topic: &str) {
         self.retain(|_, other, _| other != topic);
     }
 
-    /// Drops all commits of a group that was deleted with its offsets; to be called when [`forget`](Self::forget) is.
+    /// Drops all commits of a group that was deleted with its offsets, as [`forget`](Self::forget) does.
     pub fn forget_group(&mut self, group: &str) {
         self.groups.remove(group);
     }

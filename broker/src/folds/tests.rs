@@ -6,7 +6,8 @@ use skylark_storage::PhysicalOffset;
 
 use super::groups::{GroupConfig, GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
-use super::offsets::{OffsetsCommitted, TopicCommits};
+use super::locks::LocksChanged;
+use super::offsets::{OffsetsCommitted, OffsetsReset, TopicCommits};
 use super::payload::Payload;
 use super::timers::{FiredTimer, TimersCarried, TimersFired, Watermark};
 use super::topics::{TopicConfig, TopicDeleted, TopicPut};
@@ -20,6 +21,7 @@ struct Folds {
     offsets: Offsets,
     heads: Heads,
     timers: Timers,
+    lock_owners: LockOwners,
 }
 
 impl Folds {
@@ -27,6 +29,7 @@ impl Folds {
         self.topics.apply(event)?;
         self.groups.apply(event)?;
         self.offsets.apply(event)?;
+        self.lock_owners.apply(event)?;
         self.heads.apply(event)?;
         self.timers.apply(event)
     }
@@ -74,6 +77,10 @@ fn change() -> impl Strategy<Value = Change<'static>> {
             Change::TimersFired(TimersFired { mark, fired })
         }),
         (0..90_u64).prop_map(|floor| Change::TimersCarried(TimersCarried { mark: mark(0, 0, floor) })),
+        (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 1..3))
+            .prop_map(|(group, topic, offsets)| Change::OffsetsReset(OffsetsReset { group, topic, offsets })),
+        (owned(), prop::option::of(owned()), prop::collection::vec((owned(), 0..3_u32), 0..3))
+            .prop_map(|(group, owner, queues)| Change::LocksChanged(LocksChanged { group, owner, queues })),
     ]
 }
 
@@ -117,12 +124,14 @@ fn stored(change: &Change<'static>) -> Change<'static> {
         Change::HeadSet(payload) => again(payload),
         Change::TimersFired(payload) => again(payload),
         Change::TimersCarried(payload) => again(payload),
+        Change::LocksChanged(payload) => again(payload),
+        Change::OffsetsReset(payload) => again(payload),
     }
 }
 
-fn hashes(folds: &Folds) -> [u64; 5] {
-    let Folds { topics, groups, offsets, heads, timers } = folds;
-    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), timers.hash()]
+fn hashes(folds: &Folds) -> [u64; 6] {
+    let Folds { topics, groups, offsets, heads, timers, lock_owners } = folds;
+    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), timers.hash(), lock_owners.hash()]
 }
 
 fn reloaded(folds: &Folds) -> Folds {
@@ -132,6 +141,7 @@ fn reloaded(folds: &Folds) -> Folds {
         offsets: Offsets::restore(&folds.offsets.snapshot()).unwrap(),
         heads: Heads::restore(&folds.heads.snapshot()).unwrap(),
         timers: Timers::restore(&folds.timers.snapshot()).unwrap(),
+        lock_owners: LockOwners::restore(&folds.lock_owners.snapshot()).unwrap(),
     }
 }
 
@@ -164,13 +174,14 @@ proptest! {
         prop_assert_eq!(&leader.groups, &late.groups);
         prop_assert_eq!(&leader.offsets, &late.offsets);
         prop_assert_eq!(&leader.timers, &late.timers);
+        prop_assert_eq!(&leader.lock_owners, &late.lock_owners);
         prop_assert!(leader.heads.iter().eq(late.heads.iter()));
     }
 
     /// No bytes make decoding panic, and what is accepted has one encoding.
     #[test]
     fn any_bytes_are_a_record_or_an_error(
-        kind in 17..25_u8,
+        kind in 17..28_u8,
         mut payload in prop::collection::vec(any::<u8>(), 0..80),
     ) {
         if let Some(version) = payload.first_mut() {

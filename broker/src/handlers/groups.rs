@@ -1,18 +1,19 @@
-//! Subscription groups: 200, 201, 352.
+//! Subscription groups: 200, 201, 207, 352.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use skylark_protocol::code::ResponseCode;
-use skylark_protocol::command::groups::{GroupRequest, SubscriptionGroupConfig};
+use skylark_protocol::command::groups::{DeleteGroup, GroupRequest, SubscriptionGroupConfig};
 use skylark_protocol::command::register::DataVersion;
 use skylark_protocol::header::FieldError;
 
-use crate::broker::{Broker, ControlRecord};
+use crate::broker::{Broker, Catalog, ControlRecord};
 use crate::context::{Answers, Handled, Refusal, Request, unchanged};
+use crate::folds::OffsetsOverlay;
 use crate::folds::groups::{
-    ExponentialRetry, GroupConfig, GroupPut, RetryPolicy, RetryPolicyKind, Subscription,
+    ExponentialRetry, GroupConfig, GroupDeleted, GroupPut, RetryPolicy, RetryPolicyKind, Subscription,
 };
 use crate::handlers::topics::version_to_wire;
 use crate::names;
@@ -31,6 +32,27 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
     let reply = request.reply;
     match changed {
         Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
+        Ok(None) => answers.success(reply, &[]),
+        Err(error) => unchanged(&error),
+    }
+}
+
+/// 207: deletes a group, with its offsets if the request says so. Answered once the folds have it.
+pub fn delete(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let DeleteGroup { group, clean_offset: with_offsets } = DeleteGroup::decode(request.header)?;
+    let decide = |catalog: &Catalog| match catalog.groups.get(group) {
+        Some(_) => vec![ControlRecord::of(&GroupDeleted { group: group.to_owned(), with_offsets })],
+        None => Vec::new(),
+    };
+    let forget = |overlay: &mut OffsetsOverlay| {
+        if with_offsets {
+            overlay.forget_group(group);
+        }
+    };
+    let reply = request.reply;
+    match broker.delete(decide, forget) {
+        Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
+        // As with RocketMQ, to delete what is not there is a success.
         Ok(None) => answers.success(reply, &[]),
         Err(error) => unchanged(&error),
     }

@@ -1,16 +1,20 @@
 //! Where queues begin and end, and where consumers are.
 
-use skylark_index::{Answer, Index, QueueId};
+use std::ops::Range;
+
+use skylark_index::{Answer, Entry, Index, QueueId, SealedError, SealedQueue};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::offsets::{
     Boundary, QueryConsumerOffset, QueueRequest, SearchOffset, UpdateConsumerOffset,
 };
 use skylark_protocol::header::FieldError;
 use skylark_protocol::outgoing::Value;
+use tracing::{debug, info};
 
 use crate::broker::{Broker, Catalog};
-use crate::context::{Answers, Handled, Refusal, Request};
+use crate::context::{Answers, Connection, Handled, Refusal, Request};
 use crate::handlers::caught_up;
+use crate::progress::Commit;
 
 /// 14: where a group goes on in a queue.
 pub fn query(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
@@ -40,6 +44,7 @@ fn starts_young(broker: &Broker, topic: &str, queue: u32) -> bool {
     if index.range(id).start > 0 {
         return false;
     }
+    // What has left memory is not young.
     let Answer::Known(Some(first)) = index.entry(id, 0) else { return false };
     let distance = broker.log.visible().get().since(first.physical_offset);
     distance <= broker.policy.memory_bytes / 10 * 4
@@ -70,8 +75,23 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     if let Some(stopped) = broker.log.stopped() {
         return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, stopped.to_string()));
     }
-    broker.offsets.lock().commit(group, topic, queue, offset);
+    commit(broker, request.connection, group, topic, queue, offset);
     answers.success(request.reply, &[])
+}
+
+/// Takes a consumer's commit. One that goes back is left in the log for people: it makes messages come again.
+pub fn commit(broker: &Broker, connection: &Connection, group: &str, topic: &str, queue: u32, offset: u64) {
+    let committed = broker.offsets.lock().commit(group, topic, queue, offset);
+    let by = connection.peer.address;
+    match committed {
+        Commit::Taken { back_from: None } => {}
+        Commit::Taken { back_from: Some(from) } => {
+            info!(target: "audit", peer = %by, group, topic, queue, from, to = offset, "offset committed backwards");
+        }
+        Commit::Ignored => {
+            debug!(peer = %by, group, topic, queue, offset, "commit ignored, a reset is pending")
+        }
+    }
 }
 
 /// 29: where a queue was at a time.
@@ -79,60 +99,82 @@ pub fn search(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     let SearchOffset { topic, queue_id, timestamp, boundary } = SearchOffset::decode(request.header)?;
     // A time before 1970 is before everything.
     let time = u64::try_from(timestamp).unwrap_or(0);
-    of_queue(broker, request, answers, QueueRequest { topic, queue_id }, |index, id| match boundary {
-        Boundary::Lower => known(index.first_at_or_after(id, time)),
-        Boundary::Upper => Ok(known(index.last_at_or_before(id, time))?.unwrap_or(0)),
-    })
+    let ask = |index: &Index, id| match boundary {
+        Boundary::Lower => index.first_at_or_after(id, time),
+        Boundary::Upper => index.last_at_or_before(id, time).map(|found| found.unwrap_or(0)),
+    };
+    let ask_files = move |sealed: &SealedQueue, _| match boundary {
+        Boundary::Lower => sealed.first_at_or_after(time),
+        Boundary::Upper => Ok(sealed.last_at_or_before(time)?.unwrap_or(0)),
+    };
+    of_queue(broker, request, answers, QueueRequest { topic, queue_id }, "offset", 0, ask, ask_files)
 }
 
 /// 30: the offset that the queue's next message gets.
 pub fn max(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
-    let queue = QueueRequest::decode(request.header)?;
-    of_queue(broker, request, answers, queue, |index, id| Ok(index.range(id).end))
+    end_of_queue(broker, request, answers, |range| range.end)
 }
 
 /// 31: the lowest offset that can be read.
 pub fn min(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
-    let queue = QueueRequest::decode(request.header)?;
-    of_queue(broker, request, answers, queue, |index, id| Ok(index.range(id).start))
+    end_of_queue(broker, request, answers, |range| range.start)
 }
 
 /// 32: when the queue's first message was stored, −1 if there is none.
 pub fn earliest(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
-    if let Some(wait) = caught_up(broker) {
-        return Ok(wait);
-    }
-    let QueueRequest { topic, queue_id } = QueueRequest::decode(request.header)?;
-    let found = find(&broker.catalog.read(), topic, queue_number(queue_id)?);
-    let index = broker.index.read();
-    let first = found.map(|id| known(index.entry(id, index.range(id).start))).transpose()?.flatten();
-    let timestamp = first.map_or(-1, |entry| i64::try_from(entry.stored_at).unwrap_or(i64::MAX));
-    answers.success(request.reply, &[("timestamp", Value::Number(timestamp))])
+    let queue = QueueRequest::decode(request.header)?;
+    let stored_at = |entry: Option<Entry>| match entry {
+        Some(entry) => i64::try_from(entry.stored_at).unwrap_or(i64::MAX),
+        None => -1,
+    };
+    let ask = |index: &Index, id| index.entry(id, index.range(id).start).map(stored_at);
+    let ask_files = move |sealed: &SealedQueue, min| Ok(stored_at(sealed.entry(min)?));
+    of_queue(broker, request, answers, queue, "timestamp", -1, ask, ask_files)
 }
 
-/// Answers a question about a queue. Of a queue that does not exist, everything is 0, as RocketMQ says.
-fn of_queue(
+fn end_of_queue(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+    answers: &mut Answers<'_>,
+    which: impl FnOnce(Range<u64>) -> u64,
+) -> Handled {
+    let queue = QueueRequest::decode(request.header)?;
+    let ask = |index: &Index, id| Answer::Known(which(index.range(id)));
+    of_queue(broker, request, answers, queue, "offset", 0, ask, |_, _| Ok(0_u64))
+}
+
+/// Answers a question about a queue: from memory, or from files on a thread that may wait for them. Of a queue that
+/// does not exist, RocketMQ says `without`. Files are asked with the queue's minimum at hand.
+#[expect(clippy::too_many_arguments, reason = "a request, its answer's name, and the question in two forms")]
+fn of_queue<T: Into<Value<'static>> + Send + 'static>(
     broker: &Broker,
     request: &Request<'_, '_>,
     answers: &mut Answers<'_>,
     queue: QueueRequest<'_>,
-    ask: impl FnOnce(&Index, QueueId) -> Result<u64, Refusal>,
+    name: &'static str,
+    without: T,
+    ask: impl FnOnce(&Index, QueueId) -> Answer<T>,
+    ask_files: impl FnOnce(&SealedQueue, u64) -> Result<T, SealedError> + Send + 'static,
 ) -> Handled {
     if let Some(wait) = caught_up(broker) {
         return Ok(wait);
     }
     let found = find(&broker.catalog.read(), queue.topic, queue_number(queue.queue_id)?);
-    let answer = found.map_or(Ok(0), |id| ask(&broker.index.read(), id))?;
-    answers.success(request.reply, &[("offset", answer.into())])
-}
-
-/// An answer from memory; nothing waits for files here.
-fn known<T>(answer: Answer<T>) -> Result<T, Refusal> {
-    match answer {
-        Answer::Known(value) => Ok(value),
-        Answer::Sealed(_) => {
-            Err(Refusal::new(ResponseCode::SYSTEM_BUSY, "the messages asked for have left memory"))
+    let (answer, min) = match found {
+        Some(id) => {
+            let index = broker.index.read();
+            (ask(&index, id), index.range(id).start)
         }
+        None => (Answer::Known(without), 0),
+    };
+    let reply = request.reply;
+    match answer {
+        Answer::Known(value) => answers.success(reply, &[(name, value.into())]),
+        Answer::Sealed(sealed) => broker.readers.submit(request.connection, reply, 0, move |broker, out| {
+            let value = ask_files(&sealed, min).map_err(|error| broker.unreadable(&error))?;
+            reply.success(out.buffer(), &[(name, value.into())]);
+            Ok(())
+        }),
     }
 }
 

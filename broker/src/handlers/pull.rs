@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use skylark_index::{Answer, QueueId};
+use std::ops::Range;
+
+use skylark_index::{Answer, Entry, QueueId, SealedQueue};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::heartbeat::MessageModel;
 use skylark_protocol::command::pull::PullRequest;
@@ -17,8 +19,9 @@ use crate::broker::{Broker, Catalog, ControlRecord};
 use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::Perm;
-use crate::handlers::caught_up;
+use crate::handlers::{caught_up, offsets};
 use crate::names;
+use crate::progress::Reset;
 use crate::readers;
 
 /// Messages in an answer, at most.
@@ -69,7 +72,17 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let filter = filter(broker, may_broadcast, &pull)?;
     let number = u32::try_from(pull.queue_id);
     if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
-        broker.offsets.lock().commit(pull.consumer_group, pull.topic, number, offset);
+        offsets::commit(broker, request.connection, pull.consumer_group, pull.topic, number, offset);
+    }
+    match broker.offsets.lock().take_reset(pull.consumer_group, pull.topic, number.unwrap_or(u32::MAX)) {
+        Reset::None => {}
+        Reset::After(end) => return Ok(Done::After(end)),
+        Reset::To(next) => {
+            let range = broker.index.read().range(queue);
+            let found = Found { reply: request.reply, next, min: range.start, max: range.end };
+            found.respond(Status::Moved, &[], answers.out);
+            return Ok(Done::Answered);
+        }
     }
     let wanted = Pull {
         reply: request.reply,
@@ -80,22 +93,23 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     };
     let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
     let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
-    let evaluated = evaluate(broker, &wanted);
-    match (evaluated.status, wait) {
+    let look = look(broker, &wanted);
+    let status = if let Look::Done(evaluated) = &look { evaluated.status } else { Status::Found };
+    match (status, wait) {
         (Status::AtEnd, Some(wait)) => park(broker, wanted, wait, request.connection, answers.out),
         // What is asked for may have been acknowledged and not applied yet.
         (Status::AtEnd | Status::Beyond | Status::Empty, _) if let Some(wait) = caught_up(broker) => {
             return Ok(wait);
         }
-        _ => write(broker, evaluated, request.connection, answers.out),
+        _ => write(broker, look, wanted, request.connection, answers.out),
     }
     Ok(Done::Answered)
 }
 
 /// Answers a pull that was parked.
 pub fn answer(broker: &Broker, pull: Pull, connection: &Connection, out: &mut Outbox) {
-    let evaluated = evaluate(broker, &pull);
-    write(broker, evaluated, connection, out);
+    let look = look(broker, &pull);
+    write(broker, look, pull, connection, out);
 }
 
 fn park(broker: &Broker, pull: Pull, wait: Duration, connection: &Connection, out: &mut Outbox) {
@@ -137,6 +151,8 @@ enum Status {
     Beyond,
     /// There has never been a message.
     Empty,
+    /// An operator has moved the group.
+    Moved,
 }
 
 impl Status {
@@ -149,57 +165,98 @@ impl Status {
             Self::Below => (ResponseCode::PULL_OFFSET_MOVED, "OFFSET_TOO_SMALL"),
             Self::Beyond => (ResponseCode::PULL_OFFSET_MOVED, "OFFSET_OVERFLOW_BADLY"),
             Self::Empty => (ResponseCode::PULL_OFFSET_MOVED, "NO_MESSAGE_IN_QUEUE"),
+            Self::Moved => (ResponseCode::PULL_OFFSET_MOVED, "OFFSET_RESET"),
         }
     }
 }
 
-fn evaluate(broker: &Broker, pull: &Pull) -> Evaluated {
+/// What a pull finds at once.
+enum Look {
+    /// All there is to know.
+    Done(Evaluated),
+    /// Its messages lie in segments whose index is in files.
+    OnDisk { sealed: SealedQueue, from: u64, range: Range<u64> },
+}
+
+fn look(broker: &Broker, pull: &Pull) -> Look {
     let index = broker.index.read();
     let range = index.range(pull.queue);
-    let found = |next| Found { reply: pull.reply, next, min: range.start, max: range.end };
-    let without = |status, next| Evaluated { status, found: found(next), messages: Vec::new() };
+    let without = |status, next| {
+        Look::Done(Evaluated { status, found: pull.found(next, &range), messages: Vec::new() })
+    };
     if range.end == 0 && pull.offset != 0 {
         return without(Status::Empty, 0);
     }
-    let Some(offset) = u64::try_from(pull.offset).ok().filter(|offset| *offset >= range.start) else {
+    let Some(from) = u64::try_from(pull.offset).ok().filter(|offset| *offset >= range.start) else {
         return without(Status::Below, range.start);
     };
-    if offset == range.end {
-        return without(Status::AtEnd, offset);
+    if from == range.end {
+        return without(Status::AtEnd, from);
     }
-    if offset > range.end {
+    if from > range.end {
         return without(Status::Beyond, range.end);
     }
-    let mut messages = Vec::new();
-    let (mut bytes, mut next) = (0, offset);
-    let Answer::Known(entries) = index.entries(pull.queue, offset, EXAMINED_MAX) else {
-        // It comes again, to a broker that can read what has left memory.
-        return without(Status::NoneMatched, offset);
-    };
-    for entry in entries {
-        if pull.filter.matches_hash(entry.tag_hash) {
-            let message_bytes = entry.record_bytes as usize;
-            if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {
-                break;
-            }
-            bytes += message_bytes;
-            messages.push((entry.physical_offset, entry.record_bytes));
-        }
-        next = entry.queue_offset + 1;
-        if messages.len() >= pull.messages_max {
-            break;
-        }
+    match index.entries(pull.queue, from, EXAMINED_MAX) {
+        Answer::Known(entries) => Look::Done(pull.select(from, &range, entries)),
+        Answer::Sealed(sealed) => Look::OnDisk { sealed, from, range },
     }
-    let status = if messages.is_empty() { Status::NoneMatched } else { Status::Found };
-    Evaluated { status, found: found(next), messages }
 }
 
-fn write(broker: &Broker, evaluated: Evaluated, connection: &Connection, out: &mut Outbox) {
-    let Evaluated { status, found, messages } = evaluated;
-    if status == Status::Found {
-        return fetch(broker, found, messages, connection, out);
+impl Pull {
+    /// Takes the messages that are wanted, from `from` on, until the answer is full.
+    fn select(&self, from: u64, range: &Range<u64>, entries: impl IntoIterator<Item = Entry>) -> Evaluated {
+        let mut messages = Vec::new();
+        let (mut bytes, mut next) = (0, from);
+        for entry in entries {
+            if self.filter.matches_hash(entry.tag_hash) {
+                let message_bytes = entry.record_bytes as usize;
+                if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {
+                    break;
+                }
+                bytes += message_bytes;
+                messages.push((entry.physical_offset, entry.record_bytes));
+            }
+            next = entry.queue_offset + 1;
+            if messages.len() >= self.messages_max {
+                break;
+            }
+        }
+        let status = if messages.is_empty() { Status::NoneMatched } else { Status::Found };
+        Evaluated { status, found: self.found(next, range), messages }
     }
-    found.respond(status, &[], out);
+
+    fn found(&self, next: u64, range: &Range<u64>) -> Found {
+        Found { reply: self.reply, next, min: range.start, max: range.end }
+    }
+}
+
+fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: &mut Outbox) {
+    let (reply, submitted) = match look {
+        Look::Done(Evaluated { status: Status::Found, found, messages }) => {
+            return fetch(broker, found, messages, connection, out);
+        }
+        Look::Done(Evaluated { status, found, .. }) => return found.respond(status, &[], out),
+        Look::OnDisk { sealed, from, range } => {
+            let examined_max = if pull.filter == TagFilter::All { pull.messages_max } else { EXAMINED_MAX };
+            let reply = pull.reply;
+            let work = move |broker: &Broker, out: &mut Outbox| {
+                let entries =
+                    sealed.entries(from, examined_max).map_err(|error| broker.unreadable(&error))?;
+                let Evaluated { status, found, messages } = pull.select(from, &range, entries);
+                broker.rates.gets.add(messages.len() as u64, bytes_of(&messages));
+                found.respond(status, &readers::fetch(broker, &messages)?, out);
+                Ok(())
+            };
+            (reply, broker.readers.submit(connection, reply, ANSWER_BYTES as u64, work))
+        }
+    };
+    if let Err(refusal) = submitted {
+        reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    }
+}
+
+fn bytes_of(messages: &[(PhysicalOffset, u32)]) -> u64 {
+    messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum()
 }
 
 /// Sends messages: slices of the log's tail, or what a reader thread fetches.
@@ -210,7 +267,7 @@ fn fetch(
     connection: &Connection,
     out: &mut Outbox,
 ) {
-    let bytes = messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum();
+    let bytes = bytes_of(&messages);
     broker.rates.gets.add(messages.len() as u64, bytes);
     let hot: Option<Vec<Bytes>> = messages
         .iter()

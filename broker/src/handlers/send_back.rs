@@ -1,7 +1,7 @@
 //! Messages that could not be consumed: 36. They come back later, or become dead letters.
 //!
 //! ```text
-//!  send_back ──► reader thread reads the original ──► mail ──► finish ──► answer, once durable
+//!  send_back ──► reader thread reads the original ──► session ──► finish ──► answer, once durable
 //! ```
 //!
 //! Nothing is believed about the offset of the request: a record has to begin there, be a message, and be
@@ -25,7 +25,6 @@ use crate::folds::kinds;
 use crate::folds::topics::{Perm, TopicConfig};
 use crate::handlers::send::target::{self, Sought, Target};
 use crate::names;
-use crate::session::Mail;
 use crate::system;
 
 /// The level of a first retry, 10 seconds by RocketMQ's table; each further one is a level higher.
@@ -34,7 +33,7 @@ const FIRST_LEVEL: i32 = 3;
 const UNIT_SUBSCRIPTION: i32 = 2;
 
 /// A message on its way back, and what was asked for it.
-pub struct SentBack {
+struct SentBack {
     reply: ReplyTo,
     group: String,
     delay_level: i32,
@@ -44,16 +43,12 @@ pub struct SentBack {
     original: OwnedRecord,
 }
 
-impl SentBack {
-    /// How its request is answered.
-    pub fn reply(&self) -> ReplyTo {
-        self.reply
-    }
-}
-
 /// Lets a reader fetch the message that comes back.
 pub fn send_back(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let asked = SendBack::decode(request.header)?;
+    if let Some(why) = broker.archive.disk_full() {
+        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, &*why));
+    }
     match seek(broker, asked.group, asked.unit_mode)? {
         Way::Nowhere => return answers.success(request.reply, &[]),
         Way::Made(handled) => return handled,
@@ -64,10 +59,10 @@ pub fn send_back(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answe
     let times_max = asked.max_reconsume_times.filter(|_| request.header.version >= SendBack::LIMIT_SINCE);
     // Nobody knows how large the original is before it was read.
     let bytes = BODY_BYTES_MAX as u64;
-    broker.readers.submit_mail(request.connection, reply, bytes, move |broker| {
+    broker.readers.prepare(request.connection, reply, bytes, move |broker| {
         let original = original(broker, at)?;
         let sent_back = SentBack { reply, group, delay_level, unit_mode, times_max, original };
-        Ok(Mail::SentBack { bytes, sent_back: Box::new(sent_back) })
+        Ok(move |broker: &Broker, answers: &mut Answers<'_>| finish(broker, &sent_back, answers))
     })
 }
 
@@ -84,7 +79,7 @@ fn original(broker: &Broker, at: PhysicalOffset) -> Result<OwnedRecord, Refusal>
 }
 
 /// Stores the message where it comes back, or among the group's dead letters.
-pub fn finish(broker: &Broker, sent_back: &SentBack, answers: &mut Answers<'_>) -> Handled {
+fn finish(broker: &Broker, sent_back: &SentBack, answers: &mut Answers<'_>) -> Handled {
     let SentBack { reply, ref group, unit_mode, .. } = *sent_back;
     let (target, times_max) = match seek(broker, group, unit_mode)? {
         Way::Nowhere => return answers.success(reply, &[]),

@@ -1,4 +1,4 @@
-//! Topics: 17, 21, 305, 351.
+//! Topics: 17, 21, 215, 305, 351.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use skylark_protocol::json;
 
 use crate::broker::{Broker, Catalog, ControlRecord};
 use crate::context::{Answers, Done, Handled, Refusal, Request, unchanged};
-use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
+use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicDeleted, TopicPut};
 use crate::folds::version::DataVersion;
 use crate::names;
 
@@ -69,6 +69,30 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
         }
         (Ok(None), None) => answers.success(reply, &[]),
         (Err(error), None) => unchanged(&error),
+    }
+}
+
+/// 215: deletes a topic, with every group's offsets in it. Answered once the folds have it: nothing of it is found
+/// from then on, and should it be made again, it begins behind what it held.
+pub fn delete(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let topic = TopicRequest::decode(request.header)?.topic;
+    if topic.trim().is_empty() {
+        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, "The specified topic is blank."));
+    }
+    if broker.system_topics.contains(topic) {
+        let remark = format!("The topic[{topic}] is conflict with system topic.");
+        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
+    }
+    let decide = |catalog: &Catalog| match catalog.topics.get(topic) {
+        Some(_) => vec![ControlRecord::of(&TopicDeleted { topic: topic.to_owned() })],
+        None => Vec::new(),
+    };
+    let reply = request.reply;
+    match broker.delete(decide, |overlay| overlay.forget_topic(topic)) {
+        Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
+        // As with RocketMQ, to delete what is not there is a success.
+        Ok(None) => answers.success(reply, &[]),
+        Err(error) => unchanged(&error),
     }
 }
 

@@ -63,6 +63,10 @@ impl Engine {
             self.trouble = None;
             return (timers.first().map_or(Next::Arrival, |first| Next::Due(first.key.due)), 0);
         }
+        if let Some(why) = broker.archive.disk_full() {
+            // What is due can wait as senders do; a trim, which makes room, cannot.
+            return (self.troubled(why.to_string()), 0);
+        }
         let mut timers = &timers[..due];
         timers = &timers[..unit::how_many(timers, broker.log.unit_bytes_max())];
         let last = timers[timers.len() - 1].key;

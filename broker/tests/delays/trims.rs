@@ -29,9 +29,11 @@ fn fill(world: &mut World, levels: &[i32], to: u64) -> u64 {
 }
 
 fn numbers(world: &mut World) -> Vec<u64> {
-    let pulled = world.pulled("t", 0).into_iter();
-    let number = |body: Vec<u8>| String::from_utf8(body).unwrap().split(' ').next().unwrap().parse().unwrap();
-    pulled.skip(1).map(|message| number(message.body)).collect()
+    world.pulled("t", 0).iter().skip(1).map(|message| number(&message.body)).collect()
+}
+
+fn number(body: &[u8]) -> u64 {
+    std::str::from_utf8(body).unwrap().split(' ').next().unwrap().parse().unwrap()
 }
 
 fn carry(world: &mut World, below: u64) -> u32 {
@@ -100,4 +102,35 @@ fn nothing_is_carried_that_the_folds_do_not_know() {
     let broker = &world.running.broker;
     let beyond = world.end().advance(1);
     assert!(matches!(broker.timers.carry_forward(broker, beyond), Err(CarryError::Unreadable)));
+}
+
+#[test]
+fn retention_takes_no_message_that_waits() {
+    let settings = Settings {
+        segment_bytes: Some(SEGMENT_BYTES),
+        retention_bytes: Some(6 * SEGMENT_BYTES),
+        ..Settings::default()
+    };
+    let mut world = World::new(1, settings);
+    let sent = fill(&mut world, &[17], SEGMENT_BYTES);
+    for round in 0..20 {
+        for _ in 0..100 {
+            world.submit(RequestCode::SEND_MESSAGE_V2, &send_fields("other", 0, ""), &[b'x'; 300]);
+        }
+        assert_eq!(world.answers().len(), 100);
+        // Retention is looked at every ten seconds.
+        world.advance(11_000);
+        if round % 7 == 6 {
+            world.crash(round % 2 == 0);
+        }
+    }
+    let trimmed = world.broker().log.frontiers().trimmed;
+    assert!(trimmed.get() > 2 * SEGMENT_BYTES, "the log begins at {trimmed}");
+    assert_eq!(world.pulled("t", 0).len(), 0, "the message that made the topic is gone");
+    world.advance(3_600_001);
+    let pulled = world.pulled("t", 0);
+    let mut all: Vec<_> = pulled.iter().map(|message| number(&message.body)).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..sent).collect::<Vec<_>>());
+    assert_eq!(world.broker().timers.undeliverable(), 0);
 }

@@ -84,6 +84,7 @@ impl World {
             self.running.housekeeper.step();
             worked |= self.running.dispatcher.step().expect("what was appended can be applied");
             worked |= self.running.broker.readers.step(&self.running.broker);
+            worked |= self.running.archivist.step();
         }
     }
 

@@ -77,7 +77,9 @@ impl Deployment<'_> {
     fn serves(&self, clients: &[(Client, Scenario)], ours: &Process) {
         for (client, scenario) in clients {
             let process = client.start(self.nameserver, self.broker, self.scratch, scenario);
-            verdict(process, scenario, || ours.transcript());
+            if let Err(failure) = verdict(process, scenario) {
+                panic!("{failure}\n{}", ours.transcript());
+            }
         }
         let address = self.broker.to_string();
         for command in ["clusterList", &format!("topicRoute -t {TOPIC}")] {

@@ -22,7 +22,7 @@ pub(crate) enum Target {
 impl Target {
     /// Ours, unless `SKYLARK_INTEROP_AGAINST=apache`; Apache's only if it can be had.
     pub(crate) fn start() -> Option<Self> {
-        if !std::env::var_os("SKYLARK_INTEROP_AGAINST").is_some_and(|wish| wish == "apache") {
+        if std::env::var_os("SKYLARK_INTEROP_AGAINST").is_none_or(|wish| wish != "apache") {
             return Some(Self::Skylark(Box::new(Server::start())));
         }
         let servers = Box::new(Apache::start(toolchain::apache()?));

@@ -189,6 +189,7 @@ impl World {
     fn housekeep(&mut self) {
         let (running, _) = self.running.as_mut().expect("a broker runs");
         running.housekeeper.step();
+        running.archivist.step();
     }
 
     fn read(&mut self) -> bool {
@@ -298,6 +299,7 @@ impl World {
                 let (running, _) = self.running.as_mut().expect("a broker runs");
                 worked |= running.writer.step() == Step::Worked;
                 running.housekeeper.step();
+                worked |= running.archivist.step();
                 worked |= self.dispatch();
                 worked |= self.read();
                 for _ in 0..16 {

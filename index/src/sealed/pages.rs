@@ -57,6 +57,18 @@ impl Pages {
         self.clock.lock().put((file, number), Arc::clone(page));
     }
 
+    /// How many pages are here.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.clock.lock().slots.len()
+    }
+
+    /// How many files are open here.
+    #[cfg(test)]
+    pub(crate) fn open_files(&self) -> usize {
+        self.open.lock().len()
+    }
+
     /// The file, open.
     pub(crate) fn open(&self, id: FileId, files: &dyn Files, name: &str) -> io::Result<Arc<dyn File>> {
         {
@@ -149,6 +161,6 @@ mod tests {
         assert!((0..count).step_by(2).all(|number| pages.get(1, number).is_some()));
         assert!((1..count).step_by(2).all(|number| pages.get(1, number).is_none()));
         assert!((0..count / 2).all(|number| pages.get(2, number).is_some()));
-        assert_eq!(pages.clock.lock().slots.len(), PAGES_MAX);
+        assert_eq!(pages.len(), PAGES_MAX);
     }
 }

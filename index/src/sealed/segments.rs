@@ -249,16 +249,16 @@ impl SealedSegments {
 
     /// Where the first segment begins.
     pub(crate) fn start(&self) -> PhysicalOffset {
-        self.list.slots.first().map_or(self.list.end, |slot| slot.span().base)
+        self.oldest().map_or(self.list.end, |span| span.base)
     }
 
     pub(crate) fn contains(&self, run: RunRef) -> bool {
         (self.list.first..self.end_number()).contains(&run.segment)
     }
 
-    /// The spans of the segments, oldest first.
-    pub(crate) fn spans(&self) -> impl Iterator<Item = SegmentSpan> {
-        self.list.slots.iter().map(Slot::span)
+    /// The oldest segment.
+    pub(crate) fn oldest(&self) -> Option<SegmentSpan> {
+        self.list.slots.first().map(Slot::span)
     }
 
     /// First bytes of the segments without a file, oldest first.

@@ -53,3 +53,33 @@ fn the_latest_commit_counts_until_its_topic_or_group_goes() {
     apply(&mut offsets, gone(true));
     assert_eq!((offsets.get("g", "u", 0), offsets.get("h", "t", 0)), (None, Some(8)));
 }
+
+#[test]
+fn a_reset_has_these_bytes() {
+    let record = OffsetsReset { group: "G".to_owned(), topic: "T".to_owned(), offsets: vec![(2, 300)] };
+    let bytes = [1, 1, b'G', 1, b'T', 1, 2, 0xac, 0x02];
+    assert_eq!(record.encode(), bytes);
+    assert_eq!(Change::decode(kinds::OFFSETS_RESET, &bytes), Ok(Change::OffsetsReset(record)));
+}
+
+#[test]
+fn a_reset_is_pending_until_the_next_commit_of_its_queue() {
+    let mut offsets = Offsets::default();
+    let reset = |topic: &str| {
+        let offsets = vec![(0, 3), (1, 4)];
+        Change::OffsetsReset(OffsetsReset { group: "g".to_owned(), topic: topic.to_owned(), offsets })
+    };
+    apply(&mut offsets, reset("t"));
+    apply(&mut offsets, reset("u"));
+    let committed = OffsetsCommitted { commits: vec![commits("g", "t", &[(0, 3)])] };
+    apply(&mut offsets, Change::OffsetsCommitted(committed));
+    assert_eq!(offsets.of_topic("g", "t").collect::<Vec<_>>(), [(0, 3), (1, 4)]);
+    assert_eq!([0, 1].map(|queue| offsets.is_reset("g", "t", queue)), [false, true]);
+    let restored = Offsets::restore(&offsets.snapshot()).unwrap();
+    assert_eq!(restored, offsets, "a pending reset survives");
+    apply(&mut offsets, Change::TopicDeleted(TopicDeleted { topic: "u".to_owned() }));
+    assert!(!offsets.is_reset("g", "u", 0));
+    let gone = GroupDeleted { group: "g".to_owned(), with_offsets: true };
+    apply(&mut offsets, Change::GroupDeleted(gone));
+    assert_eq!(offsets, Offsets::default());
+}

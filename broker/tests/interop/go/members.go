@@ -90,6 +90,7 @@ func (r *Run) route(topic string) error {
 	}
 	defer client.Close()
 	known := func() bool {
+		time.Sleep(200 * time.Millisecond)
 		found, err := client.FetchPublishMessageQueues(context.Background(), topic)
 		return err == nil && len(found) > 0
 	}

@@ -105,22 +105,21 @@ func (r *Run) retry() error {
 		patience += delay + retryLate
 	}
 	r.await(patience, func() bool { return came.total() >= expected })
-	if err := r.examineDeadLetters(came); err != nil {
-		return err
-	}
-	r.same("retry.deliveries", "count", expected, came.total())
-	err = member.Shutdown()
 	came.lock.Lock()
-	defer came.lock.Unlock()
 	for number := 0; number < retryMessages; number++ {
 		r.examineRetries(number, came.byNumber[number])
 	}
+	came.lock.Unlock()
 	if r.clean() {
 		r.ok("retry.deliveries", "messages=%d deliveries=%d", retryMessages, expected)
 		r.ok("retry.delays", "retries=%d", r.retries)
 		r.ok("retry.properties", "messages=%d", retryMessages)
 	}
-	return err
+	if err := r.examineDeadLetters(came); err != nil {
+		return err
+	}
+	r.same("retry.dead-letters", "deliveries to the group afterwards", expected, came.total())
+	return member.Shutdown()
 }
 
 func (r *Run) deliveriesOf(number int) int {

@@ -42,6 +42,7 @@ exports.route = async (client, topic) => {
     try {
       return await client._mqClient.getTopicRouteInfoFromNameServer(topic, 3_000);
     } catch (noRouteYet) {
+      await exports.sleep(200);
       return null;
     }
   });

@@ -43,9 +43,6 @@ module.exports = async retries => {
   const expected = numbers.reduce((sum, number) => sum + times(number), 0);
   const patience = DELAYS_MS.slice(0, retries).reduce((sum, delay) => sum + delay + LATE_MS, 60_000);
   await clients.until(patience, () => count >= expected);
-  await deadLetters(producer, numbers.filter(failsAlways), deliveries, retries);
-  await consumer.close();
-
   for (const number of numbers) {
     const found = deliveries.get(number) || [];
     if (checks.same('retry.deliveries', `message ${number} deliveries`, times(number), found.length)) {
@@ -57,6 +54,9 @@ module.exports = async retries => {
     checks.ok('retry.delays', `retries=${retries}`);
     checks.ok('retry.properties', `messages=${MESSAGES}`);
   }
+  await deadLetters(producer, numbers.filter(failsAlways), deliveries, retries);
+  checks.same('retry.dead-letters', 'deliveries to the group afterwards', expected, count);
+  await consumer.close();
 };
 
 function examine(number, found) {

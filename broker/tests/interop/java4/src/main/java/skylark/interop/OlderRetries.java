@@ -7,6 +7,7 @@ import java.util.TreeSet;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.stream.IntStream;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyContext;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
@@ -37,8 +38,8 @@ final class OlderRetries {
         this.checks = checks;
     }
 
-    /** {@code failedAt} is read before the client can tell the broker. */
-    private record Delivery(MessageExt message, int reconsumeTimes, long cameAt, long failedAt) {
+    /** {@code at} is read before the client can tell the broker that the message is not wanted. */
+    private record Delivery(MessageExt message, int reconsumeTimes, long at) {
     }
 
     private enum Fate { SUCCEEDS, FAILS_ONCE, FAILS_ALWAYS, FAILS_ONCE_AT_LEVEL_1 }
@@ -63,15 +64,8 @@ final class OlderRetries {
         for (int retry = 0; retry < retries; retry++) {
             patience += (DELAYS_MS[retry] + LATE_MS) / 1_000;
         }
-        int expected = 0;
-        for (int number = 0; number < MESSAGES; number++) {
-            expected += deliveriesOf(number, retries);
-        }
-        int all = expected;
+        int all = IntStream.range(0, MESSAGES).map(number -> deliveriesOf(number, retries)).sum();
         Deadline.seconds(patience).await(() -> count() >= all);
-        deadLetters(producer, retries);
-        checks.same("retry.deliveries", "count", all, count());
-        consumer.shutdown();
         for (int number = 0; number < MESSAGES; number++) {
             examine(number, retries);
         }
@@ -80,6 +74,9 @@ final class OlderRetries {
             checks.ok("retry.delays", "retries=" + retries);
             checks.ok("retry.properties", "messages=" + MESSAGES);
         }
+        deadLetters(producer, retries);
+        checks.same("retry.dead-letters", "deliveries to the group afterwards", all, count());
+        consumer.shutdown();
     }
 
     private ConsumeConcurrentlyStatus consume(List<MessageExt> messages, ConsumeConcurrentlyContext context) {
@@ -90,9 +87,8 @@ final class OlderRetries {
         if (fate == Fate.FAILS_ONCE_AT_LEVEL_1) {
             context.setDelayLevelWhenNextConsume(1);
         }
-        long now = System.currentTimeMillis();
         deliveries.computeIfAbsent(number, n -> new CopyOnWriteArrayList<>())
-            .add(new Delivery(message, times, now, System.currentTimeMillis()));
+            .add(new Delivery(message, times, System.currentTimeMillis()));
         boolean fails = fate == Fate.FAILS_ALWAYS || fate != Fate.SUCCEEDS && times == 0;
         return fails ? ConsumeConcurrentlyStatus.RECONSUME_LATER : ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
     }
@@ -130,7 +126,7 @@ final class OlderRetries {
             checks.same("retry.properties", which + "ORIGIN_MESSAGE_ID", OlderDeadLetter.offsetId(first),
                 message.getProperty("ORIGIN_MESSAGE_ID"));
             long delay = fate(number) == Fate.FAILS_ONCE_AT_LEVEL_1 ? LEVEL_1_MS : DELAYS_MS[times - 1];
-            long waited = delivery.cameAt() - found.get(times - 1).failedAt();
+            long waited = delivery.at() - found.get(times - 1).at();
             if (waited < delay || waited > delay + LATE_MS) {
                 checks.fail("retry.delays", which + "came after " + waited + " ms instead of " + delay);
             }

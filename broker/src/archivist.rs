@@ -1,0 +1,326 @@
+//! The archivist: what becomes of a segment once the log has gone on to the next.
+//!
+//! ```text
+//!  segment finished ──► index file ──► snapshot, read back ──► … age, size, disk ──► timers carried on ──► trimmed
+//! ```
+//!
+//! One thread, which may wait for the disk and holds no lock while it does. What fails is tried again; nothing that
+//! it does is needed for what is acknowledged, except that it keeps the disk from filling up.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, RwLock};
+use skylark_index::{Extras, PushError, RebuildError, SealedError, remove_below};
+use skylark_protocol::message::MessageError;
+use skylark_storage::device::Files;
+use skylark_storage::{PhysicalOffset, ReadError, TrimError};
+use tracing::{error, info, warn};
+
+use crate::broker::Broker;
+use crate::folds::kinds;
+use crate::indexing::indexed;
+use crate::snapshots::{Snapshot, Snapshots};
+use crate::timers::Carried;
+
+/// Age, size and disk are looked at this often.
+const RETENTION_EVERY: Duration = Duration::from_secs(10);
+/// The disk's space is asked for this often.
+const SPACE_EVERY: Duration = Duration::from_secs(1);
+/// What failed is tried again after this long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What others leave for the archivist, and what it tells them.
+#[derive(Default)]
+pub struct Archive {
+    orders: Mutex<Orders>,
+    bell: Condvar,
+    /// Why sends are refused, if the disk is too full for them.
+    disk_full: RwLock<Option<Arc<str>>>,
+}
+
+#[derive(Default)]
+struct Orders {
+    /// The newest snapshot that was taken and not stored yet.
+    snapshot: Option<Snapshot>,
+    /// Somebody asked for what retention does not keep to go at once.
+    clean: bool,
+    rung: bool,
+    closed: bool,
+}
+
+impl Archive {
+    /// A snapshot was taken. It takes the place of an older one that was not stored yet.
+    pub fn offer(&self, snapshot: Snapshot) {
+        self.orders.lock().snapshot = Some(snapshot);
+        self.ring();
+    }
+
+    /// Retention is to be looked at now.
+    pub fn clean(&self) {
+        self.orders.lock().clean = true;
+        self.ring();
+    }
+
+    /// There may be something to do.
+    pub fn ring(&self) {
+        self.orders.lock().rung = true;
+        self.bell.notify_one();
+    }
+
+    /// Lets [`Archivist::run`] return.
+    pub fn close(&self) {
+        self.orders.lock().closed = true;
+        self.bell.notify_one();
+    }
+
+    /// Why sends are refused, if the disk is too full for them.
+    pub fn disk_full(&self) -> Option<Arc<str>> {
+        self.disk_full.read().clone()
+    }
+
+    /// Waits for the bell, but not for ever; says whether to go on.
+    fn wait(&self) -> bool {
+        let mut orders = self.orders.lock();
+        if !orders.rung && !orders.closed {
+            self.bell.wait_for(&mut orders, SPACE_EVERY);
+        }
+        orders.rung = false;
+        !orders.closed
+    }
+}
+
+/// Seals, snapshots, trims.
+pub struct Archivist {
+    broker: Arc<Broker>,
+    files: Arc<dyn Files>,
+    snapshots: Snapshots,
+    /// When what has to be done every so often is due again.
+    retention_at: Duration,
+    space_at: Duration,
+    /// After a failure nothing is tried before this.
+    retry_at: Duration,
+    /// Behind the delayed messages that were appended again for the next trim.
+    carried_to: Option<PhysicalOffset>,
+    /// The next trim gives up less than it seems: some of it was appended again.
+    has_carried: bool,
+}
+
+/// Why something was not done this time.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The disk refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The log cannot be read.
+    #[error("{0}")]
+    Read(#[from] ReadError),
+    /// An index file cannot be read.
+    #[error("{0}")]
+    Sealed(#[from] SealedError),
+    /// The log was not trimmed.
+    #[error("{0}")]
+    Trim(#[from] TrimError),
+    /// A segment is not there any more.
+    #[error("{0}")]
+    Rebuild(#[from] RebuildError),
+    /// A record that was indexed once cannot be indexed again.
+    #[error("the record at {at} cannot be indexed: {cause}")]
+    Message {
+        /// Where it lies.
+        at: PhysicalOffset,
+        /// What is wrong with it.
+        cause: MessageError,
+    },
+    /// A record that was indexed once cannot be indexed again.
+    #[error("the record at {at} cannot be indexed: {cause}")]
+    Push {
+        /// Where it lies.
+        at: PhysicalOffset,
+        /// What is wrong with it.
+        cause: PushError,
+    },
+}
+
+impl Archivist {
+    /// An archivist for a broker that was restored from these snapshots.
+    pub fn new(broker: Arc<Broker>, files: Arc<dyn Files>, snapshots: Snapshots) -> Self {
+        Self {
+            broker,
+            files,
+            snapshots,
+            retention_at: Duration::ZERO,
+            space_at: Duration::ZERO,
+            retry_at: Duration::ZERO,
+            carried_to: None,
+            has_carried: false,
+        }
+    }
+
+    /// Works until [`Archive::close`].
+    pub fn run(mut self) {
+        let broker = Arc::clone(&self.broker);
+        while broker.archive.wait() {
+            while self.step() {
+                // One unit of delayed messages at a time, so that senders keep their room.
+                if let Some(end) = self.carried_to.take()
+                    && broker.applied.wait_blocking(end).is_err()
+                {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does one thing that is due; says whether there was one.
+    pub fn step(&mut self) -> bool {
+        let now = self.broker.clock.monotonic();
+        if now >= self.space_at {
+            self.space_at = now + SPACE_EVERY;
+            self.look_at_space();
+        }
+        if now < self.retry_at || self.broker.log.stopped().is_some() {
+            return false;
+        }
+        match self.work(now) {
+            Ok(worked) => worked,
+            Err(error) => {
+                self.retry_at = now + RETRY_AFTER;
+                error!(%error, "sealing, snapshots or retention failed; this is tried again");
+                false
+            }
+        }
+    }
+
+    fn work(&mut self, now: Duration) -> Result<bool, ArchiveError> {
+        if self.seal()? || self.rebuild()? || self.store_snapshot()? {
+            return Ok(true);
+        }
+        let asked = std::mem::take(&mut self.broker.archive.orders.lock().clean);
+        if now < self.retention_at && !asked {
+            return Ok(false);
+        }
+        self.retention_at = now + RETENTION_EVERY;
+        self.trim()
+    }
+
+    /// Writes the index of the oldest finished segment to its file.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn seal(&mut self) -> Result<bool, ArchiveError> {
+        let Some(unsealed) = self.broker.index.read().unsealed() else { return Ok(false) };
+        let sealed = unsealed.write(&self.files, self.broker.log.log_id())?;
+        self.broker.index.write().attach(sealed);
+        Ok(true)
+    }
+
+    /// Builds a missing index file from the log.
+    fn rebuild(&mut self) -> Result<bool, ArchiveError> {
+        let Some(base) = self.broker.index.read().missing().first().copied() else { return Ok(false) };
+        let started = self.broker.clock.monotonic();
+        let log = &self.broker.log;
+        let plan = self.broker.index.write().rebuild(base)?;
+        let mut rebuild = plan.begin()?;
+        let mut keys = Vec::new();
+        for group in log.scan(base) {
+            let group = group?;
+            if log.segment_base(group.start) != base {
+                break;
+            }
+            for (at, record) in group.records() {
+                if record.header.fields().kind != kinds::MESSAGE {
+                    continue;
+                }
+                keys.clear();
+                let message = indexed(at, &record, &mut keys);
+                let message = message.map_err(|cause| ArchiveError::Message { at, cause })?;
+                let extras = Extras { keys: &keys, due: message.due };
+                let pushed = rebuild.push(message.topic, message.queue, message.entry, extras);
+                pushed.map_err(|cause| ArchiveError::Push { at, cause })?;
+            }
+        }
+        let sealed = rebuild.write(&self.files, log.log_id())?;
+        self.broker.index.write().attach(sealed);
+        let elapsed_ms = (self.broker.clock.monotonic() - started).as_millis();
+        info!(segment = base.get(), elapsed_ms, "index file built again");
+        Ok(true)
+    }
+
+    /// Stores the newest snapshot, once every segment before it has its index file.
+    fn store_snapshot(&mut self) -> Result<bool, ArchiveError> {
+        if !self.broker.index.read().missing().is_empty() {
+            return Ok(false);
+        }
+        let Some(snapshot) = self.broker.archive.orders.lock().snapshot.take() else { return Ok(false) };
+        let stored = self.snapshots.write(&snapshot);
+        if let Err(error) = stored {
+            // Unless a newer one has come meanwhile.
+            self.broker.archive.orders.lock().snapshot.get_or_insert(snapshot);
+            return Err(error.into());
+        }
+        info!(position = snapshot.head.position.get(), "snapshot stored");
+        Ok(true)
+    }
+
+    /// Gives up what is not kept any longer, as far as the snapshots allow: one segment, so that nobody waits for long.
+    fn trim(&mut self) -> Result<bool, ArchiveError> {
+        let broker = &*self.broker;
+        let segments = broker.log.segments();
+        let wanted = broker.retention.cut(&segments, broker.clock.wall_ms(), self.files.space().ok());
+        let (Some(wanted), Some(limit)) = (wanted, self.snapshots.trim_limit()) else { return Ok(false) };
+        let next = segments.get(1).map_or(PhysicalOffset::ZERO, |second| second.base);
+        if next > wanted.min(limit) {
+            return Ok(false);
+        }
+        match broker.timers.carry_forward(broker, next) {
+            Ok(Carried::Some { end }) => {
+                (self.carried_to, self.has_carried) = (Some(end), true);
+                self.retention_at = Duration::ZERO;
+                return Ok(true);
+            }
+            Ok(Carried::All { end }) if broker.applied.get() < end => {
+                self.retention_at = Duration::ZERO;
+                return Ok(false);
+            }
+            Ok(Carried::All { .. }) => {}
+            Err(error) => {
+                warn!(%error, "the log's old end has to wait for delayed messages that are to be kept");
+                return Ok(false);
+            }
+        }
+        // First nobody is led there any more, then it goes.
+        while let Some(plan) = broker.index.read().trim_plan(next) {
+            let trim = plan.read()?;
+            broker.index.write().trim(trim);
+        }
+        let trimmed = broker.log.trim(next)?;
+        // A snapshot from before the trim does not know of it, but the index file does.
+        if let Some(needed) = self.snapshots.older_oldest_segment() {
+            remove_below(&*self.files, needed)?;
+        }
+        info!(from = trimmed.get(), "the log begins later: retention");
+        // The rest of it comes at once; but where the log is full of what waits, trims must not chase their own tail.
+        if !std::mem::take(&mut self.has_carried) {
+            self.retention_at = Duration::ZERO;
+        }
+        Ok(true)
+    }
+
+    fn look_at_space(&self) {
+        let space = match self.files.space() {
+            Ok(space) => space,
+            Err(error) => return warn!(%error, "how full the disk is cannot be found out"),
+        };
+        let why = self.broker.retention.refusal(space);
+        let mut disk_full = self.broker.archive.disk_full.write();
+        match (&why, &*disk_full) {
+            (Some(why), None) => error!(why, "sends are refused"),
+            (None, Some(_)) => info!("sends are taken again: the disk has space"),
+            _ => {}
+        }
+        *disk_full = why.map(Into::into);
+    }
+}
