@@ -8,6 +8,7 @@ use skylark_storage::{AppendError, NewRecord, PhysicalOffset, Place};
 use crate::broker::Broker;
 use crate::folds::kinds;
 use crate::stamp::Tentative;
+use crate::system;
 
 /// What the append lock decided about a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,17 +36,22 @@ pub fn stamp(state: &mut Tentative, queue: QueueId, place: &Place, head: &mut [u
     Stamped { queue_offset, physical_offset }
 }
 
-/// Appends a message to a queue.
+/// Appends a message to a queue of this topic.
 ///
 /// # Errors
 /// When the log does not take it.
-pub fn append(broker: &Broker, queue: QueueId, parts: &MessageParts<'_>) -> Result<Stored, AppendError> {
+pub fn append(
+    broker: &Broker,
+    queue: QueueId,
+    topic: &str,
+    parts: &MessageParts<'_>,
+) -> Result<Stored, AppendError> {
     let rest = parts.rest();
     let unit = [NewRecord { kind: kinds::MESSAGE, head: parts.head(), rest: &rest }];
     let mut stamped = Stamped::default();
     let appended =
         broker.log.append(&unit, |state, place, head| stamped = stamp(state, queue, &place, head))?;
-    broker.rates.puts.add(1, parts.len() as u64);
+    broker.statistics.put(topic, 1, parts.len() as u64);
     Ok(Stored { stamped, end: appended.end })
 }
 
@@ -64,7 +70,7 @@ pub fn append_delayed(
     if unit_bytes > max_bytes {
         return Err(AppendError::TooLarge { unit_bytes, max_bytes });
     }
-    append(broker, queue, parts)
+    append(broker, queue, system::SCHEDULE_TOPIC, parts)
 }
 
 /// What a due message may take more than the delayed one, with the record beside it and the filling of both.

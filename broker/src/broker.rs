@@ -1,5 +1,7 @@
 //! The broker's shared state, and how it comes to be.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,7 +15,7 @@ use skylark_protocol::code::ResponseCode;
 use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
-use skylark_storage::device::Files;
+use skylark_storage::device::{Files, Space};
 use skylark_storage::{
     AppendError, CommitLog, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
     PhysicalOffset, ReadError, RecoveryReport, Writer,
@@ -22,7 +24,7 @@ use tracing::{error, info};
 
 use crate::archivist::{Archive, ArchiveError, Archivist};
 use crate::calls::Calls;
-use crate::config::{Config, Identity, Policy};
+use crate::config::{Config, Identity, Policy, shown};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
@@ -34,12 +36,12 @@ use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
 use crate::progress::{CommitOrder, Progress};
-use crate::rates::Rates;
 use crate::readers::Readers;
 use crate::retention::Retention;
 use crate::snapshots::Snapshots;
 use crate::stamp::Tentative;
 use crate::state::{Restored, State, StateError};
+use crate::statistics::Statistics;
 use crate::system::{self, SystemTopics};
 use crate::timers::TimerEngine;
 
@@ -58,6 +60,8 @@ pub struct Broker {
     pub identity: Identity,
     /// What it does unasked.
     pub policy: Policy,
+    /// What it was configured to, in RocketMQ's words: for the tools.
+    pub shown_config: BTreeMap<&'static str, String>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Topics and groups: written by the dispatcher.
@@ -93,7 +97,7 @@ pub struct Broker {
     /// Where folding began at this start: at the newest snapshot.
     pub founded_on: PhysicalOffset,
     /// What is counted.
-    pub rates: Rates,
+    pub statistics: Statistics,
     /// The system's own topics.
     pub system_topics: SystemTopics,
     /// Properties that every single message gets.
@@ -222,16 +226,15 @@ impl Broker {
         let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
+        let delay_levels = policy.delay_levels.count();
+        let system_topics =
+            SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues, delay_levels);
         let broker = Arc::new(Self {
-            system_topics: SystemTopics::new(
-                &identity.cluster,
-                &identity.broker,
-                auto_create_queues,
-                policy.delay_levels.count(),
-            ),
+            statistics: Statistics::new(clock.monotonic(), clock.wall_ms(), system_topics.clone()),
+            system_topics,
             added_properties: added_properties(&identity).into(),
             unique_keys: UniqueKeys::new(store_ip, identity.store_host.port().into(), instance),
-            rates: Rates::new(clock.wall_ms()),
+            shown_config: shown::config(config),
             identity,
             policy,
             clock,
@@ -423,12 +426,12 @@ impl Broker {
         Refusal::new(code, error.to_string())
     }
 
-    /// How much of the disk under the log is used, from 0 to 1.
-    pub fn disk_used_ratio(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
-        self.files
-            .space()
-            .map_or(0.0, |space| 1.0 - space.available_bytes as f64 / space.total_bytes.max(1) as f64)
+    /// How much room the disk under the log has.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn disk_space(&self) -> io::Result<Space> {
+        self.files.space()
     }
 
     /// What has to happen every [`TICK`]: wakes pulls and ends calls whose time is over, drops silent members and expired locks.
@@ -438,7 +441,9 @@ impl Broker {
         self.calls.expire(now);
         self.membership.expire(now);
         self.locks.sweep(now, |change| self.append_one(change));
-        self.rates.sample(self.clock.wall_ms());
+        let (visible, applied) = (self.log.visible().get().get(), self.applied.get().get());
+        self.statistics.behind(visible.saturating_sub(applied));
+        self.statistics.sample(now, self.clock.wall_ms());
     }
 
     /// What has to happen every [`COMMIT_INTERVAL`]: makes the offsets that consumers have committed durable.

@@ -16,6 +16,7 @@ use crate::names;
 use crate::retention::Retention;
 
 pub mod broker_conf;
+pub mod shown;
 
 /// What an operator may write. Each field's first line is its entry in `--help`.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]

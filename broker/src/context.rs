@@ -1,7 +1,9 @@
 //! What a handler knows about a request, and how it answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use skylark_protocol::code::ResponseCode;
@@ -45,6 +47,8 @@ pub struct Answers<'a> {
     pub out: &'a mut Outbox,
     /// What goes out once it is durable.
     pub durable: &'a mut Held,
+    /// Where messages end that were taken, and when that was: to measure how long they take to be durable.
+    pub sent: &'a mut VecDeque<(PhysicalOffset, Duration)>,
     /// What goes out once the folds have applied it.
     pub applied: &'a mut Held,
     /// What goes out once the nameservers have heard of it.

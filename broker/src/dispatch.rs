@@ -306,9 +306,13 @@ impl Dispatcher {
                 catalog.queues(topic).unwrap_or_default().iter().for_each(|queue| hide(&mut index, *queue));
                 catalog.resolve(topic, &mut index);
                 broker.locks.forget_topic(topic);
+                broker.statistics.forget_topic(topic);
                 self.topics_changed = true;
             }
-            Change::GroupDeleted(GroupDeleted { group, .. }) => broker.locks.forget_group(group),
+            Change::GroupDeleted(GroupDeleted { group, .. }) => {
+                broker.locks.forget_group(group);
+                broker.statistics.forget_group(group);
+            }
             Change::HeadSet(HeadSet { topic, queue, next }) => {
                 let mut index = broker.index.write();
                 let queue = index.register(topic, *queue);

@@ -6,17 +6,28 @@ use skylark_protocol::code::{RequestCode, ResponseCode};
 use crate::broker::Broker;
 use crate::context::{Answers, Done, Handled, Refusal, Request};
 
+pub mod broker_config;
+pub mod cleaning;
+pub mod connections;
+pub mod consume_stats;
 pub mod groups;
 pub mod locks;
 pub mod membership;
 pub mod messages;
+pub mod offset_tables;
 pub mod offsets;
 pub mod pull;
+pub mod queues;
 pub mod relay;
+pub mod replication;
 pub mod resets;
 pub mod runtime;
 pub mod send;
 pub mod send_back;
+pub mod statistics;
+pub mod store_times;
+pub mod subscribers;
+pub mod topic_stats;
 pub mod topics;
 
 /// Hands a request to its family.
@@ -62,6 +73,28 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => groups::all(broker, request, answers),
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(broker, request, answers),
         RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(broker, request, answers),
+        RequestCode::UPDATE_AND_CREATE_TOPIC_LIST => topics::put_list(broker, request, answers),
+        RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => groups::put_list(broker, request, answers),
+        RequestCode::GET_TOPIC_STATS_INFO => topic_stats::topic(broker, request, answers),
+        RequestCode::GET_CONSUME_STATS => consume_stats::group(broker, request, answers),
+        RequestCode::GET_BROKER_CONSUME_STATS => consume_stats::all_groups(broker, request),
+        RequestCode::QUERY_CONSUME_TIME_SPAN => consume_stats::time_spans(broker, request, answers),
+        RequestCode::GET_CONSUMER_CONNECTION_LIST => connections::consumers(broker, request, answers),
+        RequestCode::GET_PRODUCER_CONNECTION_LIST => connections::producers(broker, request, answers),
+        RequestCode::GET_ALL_PRODUCER_INFO => connections::all_producers(broker, request, answers),
+        RequestCode::QUERY_TOPIC_CONSUME_BY_WHO => subscribers::groups_of(broker, request, answers),
+        RequestCode::QUERY_TOPICS_BY_CONSUMER => subscribers::topics_of(broker, request, answers),
+        RequestCode::QUERY_SUBSCRIPTION_BY_CONSUMER => subscribers::subscription(broker, request, answers),
+        RequestCode::QUERY_CONSUME_QUEUE => queues::entries(broker, request, answers),
+        RequestCode::VIEW_BROKER_STATS_DATA => statistics::view(broker, request, answers),
+        RequestCode::GET_ALL_CONSUMER_OFFSET => offset_tables::consumers(broker, request, answers),
+        RequestCode::GET_ALL_DELAY_OFFSET => offset_tables::delays(broker, request, answers),
+        RequestCode::UPDATE_BROKER_CONFIG => broker_config::update(broker, request, answers),
+        RequestCode::GET_BROKER_CONFIG => broker_config::get(broker, request, answers),
+        RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE | RequestCode::CLEAN_UNUSED_TOPIC => {
+            cleaning::nothing_left(request, answers)
+        }
+        RequestCode::GET_BROKER_HA_STATUS => replication::status(broker, request, answers),
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             format!(" request type {} not supported", code.0),

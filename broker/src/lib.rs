@@ -23,7 +23,7 @@
 //! | what becomes of finished segments                 | `archivist`, `retention`      |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
-//! | what is counted for the tools                     | `rates`                       |
+//! | what is counted for the tools                     | `statistics`                  |
 //! | the command line                                  | `cli`                         |
 //!
 //! Handlers are free of sockets, threads and clocks: a simulation drives a whole broker in one thread. Start reading
@@ -49,7 +49,6 @@ pub mod membership;
 pub mod names;
 pub mod parking;
 pub mod progress;
-pub mod rates;
 pub mod readers;
 pub mod registrar;
 pub mod retention;
@@ -57,5 +56,6 @@ pub mod session;
 pub mod snapshots;
 pub mod stamp;
 pub mod state;
+pub mod statistics;
 pub mod system;
 pub mod timers;

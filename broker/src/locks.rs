@@ -127,6 +127,12 @@ impl QueueLocks {
         Ok(())
     }
 
+    /// Whether any queue is locked for the group: then it consumes in order.
+    pub fn any_held(&self, now: Duration, group: &str) -> bool {
+        let groups = self.groups.lock();
+        groups.get(group).is_some_and(|locks| locks.values().any(|lock| lock.lease_ends > now))
+    }
+
     /// Gives up what has expired. What is not appended is tried again with the next sweep.
     pub fn sweep(
         &self,

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use skylark_protocol::command::heartbeat::{ConsumeFrom, ConsumeType, ConsumerData, Heartbeat, MessageModel};
+use skylark_protocol::command::heartbeat::{
+    self, ConsumeFrom, ConsumeType, ConsumerData, Heartbeat, MessageModel,
+};
 use skylark_protocol::header::Language;
 use skylark_protocol::message::TagFilter;
 use skylark_protocol::transport::Mailbox;
@@ -43,8 +45,9 @@ pub struct Member {
 /// What a group reads of a topic.
 #[derive(Clone, Debug)]
 pub struct Subscription {
-    /// Milliseconds or nanoseconds, as the client counts; higher is newer.
-    pub version: i64,
+    /// As the client stated it: with its version, in milliseconds or nanoseconds as the client counts; higher is
+    /// newer.
+    pub stated: heartbeat::Subscription,
     /// Which messages; none for a language that this release does not speak.
     pub filter: Option<TagFilter>,
 }
@@ -66,7 +69,8 @@ pub struct ConsumerGroup {
 
 /// Every group with members. Its lock is the innermost: nothing else is locked, called or woken under it.
 ///
-/// Memory: a few hundred bytes per connection and group, so bounded by the connections.
+/// Memory: a few hundred bytes per connection and group, and what each group's newest heartbeat says of its
+/// subscriptions; so bounded by the connections and by what one of them may send at once.
 #[derive(Default)]
 pub struct Membership {
     inner: Mutex<Inner>,
@@ -181,6 +185,29 @@ impl Membership {
         Some(Callee { connection: *connection, mailbox: Arc::clone(&member.mailbox) })
     }
 
+    /// A consumer group, if it has members.
+    pub fn consumers(&self, group: &str) -> Option<ConsumerGroup> {
+        self.inner.lock().consumers.get(group).cloned()
+    }
+
+    /// The consumer groups that read a topic.
+    pub fn readers_of(&self, topic: &str) -> Vec<Arc<str>> {
+        groups_of(&self.inner.lock().consumers, |group| group.subscriptions.contains_key(topic))
+    }
+
+    /// The members of a producer group; none if there is no such group.
+    pub fn producers(&self, group: &str) -> Vec<Member> {
+        let inner = self.inner.lock();
+        inner.producers.get(group).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// The members of all producer groups.
+    pub fn all_producers(&self) -> Vec<(Arc<str>, Vec<Member>)> {
+        let inner = self.inner.lock();
+        let groups = inner.producers.iter();
+        groups.map(|(group, members)| (Arc::clone(group), members.values().cloned().collect())).collect()
+    }
+
     /// What a group reads of a topic, and whether it has members at all.
     pub fn subscription(
         &self,
@@ -216,13 +243,13 @@ impl Inner {
         let mut topics_changed = group.subscriptions.len() != before;
         for new in &data.subscriptions {
             let known = group.subscriptions.get(&*new.topic);
-            if known.is_some_and(|known| known.version >= new.version) {
+            if known.is_some_and(|known| known.stated.version >= new.version) {
                 continue;
             }
             topics_changed |= known.is_none();
             // An expression without tags selects nothing, which its pulls will say.
             let filter = new.is_by_tags().then(|| new.tag_filter().unwrap_or(TagFilter::none()));
-            let subscription = Arc::new(Subscription { version: new.version, filter });
+            let subscription = Arc::new(Subscription { stated: new.clone(), filter });
             group.subscriptions.insert((*new.topic).into(), subscription);
         }
         is_new || topics_changed

@@ -1,5 +1,7 @@
 //! Where groups go on: what the log says, and in front of it what it has not been told yet.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use parking_lot::{Mutex, MutexGuard};
 use skylark_storage::PhysicalOffset;
 
@@ -58,6 +60,24 @@ impl Progress {
     pub fn get(&self, group: &str, topic: &str, queue: u32) -> Option<u64> {
         let reset = self.resetting(group, topic, queue).map(|(_, offset)| offset);
         reset.or_else(|| self.overlay.get(&self.folded, group, topic, queue))
+    }
+
+    /// The topics of which a group has committed something.
+    pub fn topics_of(&self, group: &str) -> BTreeSet<String> {
+        let topics = self.folded.topics_of(group).chain(self.overlay.topics_of(group));
+        topics.map(str::to_owned).collect()
+    }
+
+    /// The groups that have committed something of a topic.
+    pub fn groups_of(&self, topic: &str) -> BTreeSet<String> {
+        let groups = self.folded.groups_of(topic).chain(self.overlay.groups_of(topic));
+        groups.map(str::to_owned).collect()
+    }
+
+    /// Everything committed: group, topic, queue and offset, each at its latest.
+    pub fn all(&self) -> BTreeMap<(&str, &str, u32), u64> {
+        let commits = self.folded.iter().chain(self.overlay.iter());
+        commits.map(|(group, topic, queue, offset)| ((group, topic, queue), offset)).collect()
     }
 
     /// A group goes on at `offset`, says one of its consumers.

@@ -18,6 +18,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use skylark_protocol::code::{RequestCode, ResponseCode};
@@ -84,6 +85,7 @@ pub struct ClientSession {
     connection: Connection,
     mail: VecDeque<Mail>,
     durable: Held,
+    sent: VecDeque<(PhysicalOffset, Duration)>,
     applied: Held,
     registered: Held,
     deferred: VecDeque<Deferred>,
@@ -123,6 +125,7 @@ impl ClientSession {
             },
             mail: VecDeque::new(),
             durable: Held::default(),
+            sent: VecDeque::new(),
             applied: Held::default(),
             registered: Held::default(),
             deferred: VecDeque::new(),
@@ -155,6 +158,7 @@ impl ClientSession {
         let mut answers = Answers {
             out,
             durable: &mut self.durable,
+            sent: &mut self.sent,
             applied: &mut self.applied,
             registered: &mut self.registered,
         };
@@ -211,6 +215,7 @@ impl ClientSession {
             durable: &mut self.durable,
             applied: &mut self.applied,
             registered: &mut self.registered,
+            sent: &mut self.sent,
         };
         let broker = &*self.broker;
         let handled = catch_unwind(AssertUnwindSafe(|| finish(broker, &mut answers)));
@@ -272,6 +277,18 @@ impl ClientSession {
         request.write(body.len(), out.buffer());
         out.push(body);
         opaque
+    }
+
+    /// Counts how long messages took that have become durable.
+    fn measure(&mut self) {
+        let reached = self.broker.log.durable().get();
+        if self.sent.front().is_none_or(|(end, _)| *end > reached) {
+            return;
+        }
+        let now = self.broker.clock.monotonic();
+        while let Some((_, taken)) = self.sent.pop_front_if(|(end, _)| *end <= reached) {
+            self.broker.statistics.put_latencies.add(now.saturating_sub(taken));
+        }
     }
 
     /// Looks again at the frames that waited for a fold, in their order.
@@ -340,6 +357,7 @@ impl Session for ClientSession {
         self.resume_stalled(cx, out)?;
         self.resume_deferred(cx, out)?;
         self.durable.release(self.broker.log.durable(), cx, out);
+        self.measure();
         self.applied.release(&self.broker.applied, cx, out);
         self.registered.release(&self.broker.registered, cx, out);
         Ok(())

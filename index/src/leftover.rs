@@ -35,3 +35,35 @@ fn remove(files: &dyn Files, is_useless: impl Fn(&str) -> bool) -> io::Result<()
     }
     files.sync_directory("log")
 }
+
+#[cfg(test)]
+mod tests {
+    use skylark_storage::device::simulated::Disk;
+
+    use super::*;
+    use crate::sealed::layout::file_name;
+
+    #[test]
+    fn what_is_of_no_use_goes_and_nothing_else() {
+        let disk = Disk::new(3);
+        let index = |base| file_name(PhysicalOffset::new(base));
+        let unfinished = format!("{}{UNFINISHED}", index(0));
+        let others = ["log/00000000000000000300.seg", "log/spare", "CHECKPOINT"].map(str::to_owned);
+        let names =
+            [index(0), index(100), index(200), index(300), unfinished].into_iter().chain(others.clone());
+        names.for_each(|name| drop(disk.create(&name).unwrap()));
+        disk.sync_directory("").unwrap();
+        let left = |disk: &Disk| {
+            let mut names = disk.list("log").unwrap();
+            names.retain(|name| !others.contains(&format!("log/{name}")));
+            names.iter().map(|name| file_base(name).unwrap().get()).collect::<Vec<u64>>()
+        };
+        remove_beyond(&disk, PhysicalOffset::new(200)).unwrap();
+        assert_eq!(left(&disk), [0, 100]);
+        // A power cut brings nothing back.
+        assert_eq!(left(&disk.crash()), [0, 100]);
+        remove_below(&disk, PhysicalOffset::new(100)).unwrap();
+        assert_eq!(left(&disk.crash()), [100]);
+        assert!(others.iter().all(|name| disk.open(name).is_ok()));
+    }
+}

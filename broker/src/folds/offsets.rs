@@ -87,6 +87,15 @@ impl Offsets {
         self.groups.get(group).into_iter().flat_map(BTreeMap::keys).map(String::as_str)
     }
 
+    /// Everything committed, sorted: group, topic, queue and offset.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u32, u64)> {
+        self.groups.iter().flat_map(|(group, topics)| {
+            topics.iter().flat_map(move |(topic, queues)| {
+                queues.iter().map(move |(&queue, &offset)| (group.as_str(), topic.as_str(), queue, offset))
+            })
+        })
+    }
+
     /// The groups that have committed something of the topic, sorted by name.
     pub fn groups_of(&self, topic: &str) -> impl Iterator<Item = &str> {
         self.groups

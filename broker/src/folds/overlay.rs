@@ -74,6 +74,32 @@ impl OffsetsOverlay {
         pending.map(|pending| pending.offset).or_else(|| folded.get(group, topic, queue))
     }
 
+    /// Everything committed that the fold may not have yet, sorted: group, topic, queue and offset.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, u32, u64)> {
+        self.groups.iter().flat_map(|(group, topics)| {
+            topics.iter().flat_map(move |(topic, queues)| {
+                let offset = move |(&queue, pending): (&u32, &Pending)| {
+                    (group.as_str(), topic.as_str(), queue, pending.offset)
+                };
+                queues.iter().map(offset)
+            })
+        })
+    }
+
+    /// The topics of which the group has committed something that the fold may not have yet.
+    pub fn topics_of(&self, group: &str) -> impl Iterator<Item = &str> {
+        let topics = self.groups.get(group).into_iter().flatten();
+        topics.filter(|(_, queues)| !queues.is_empty()).map(|(topic, _)| topic.as_str())
+    }
+
+    /// The groups that have committed something of the topic that the fold may not have yet.
+    pub fn groups_of(&self, topic: &str) -> impl Iterator<Item = &str> {
+        let has = move |topics: &BTreeMap<String, BTreeMap<u32, Pending>>| {
+            topics.get(topic).is_some_and(|queues| !queues.is_empty())
+        };
+        self.groups.iter().filter(move |(_, topics)| has(topics)).map(|(group, _)| group.as_str())
+    }
+
     /// Up to `limit` commits that the log has not been told yet, for one record; none if there are none. Follow it
     /// with [`appended`](Self::appended) or [`put_back`](Self::put_back).
     pub fn take_dirty(&mut self, limit: usize) -> Option<OffsetsCommitted> {

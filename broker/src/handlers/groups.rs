@@ -1,11 +1,13 @@
-//! Subscription groups: 200, 201, 207, 352.
+//! Subscription groups: 200, 201, 207, 225, 352.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 use skylark_protocol::code::ResponseCode;
-use skylark_protocol::command::groups::{DeleteGroup, GroupRequest, SubscriptionGroupConfig};
+use skylark_protocol::command::groups::{
+    DeleteGroup, GroupConfigList, GroupRequest, SubscriptionGroupConfig,
+};
 use skylark_protocol::command::register::DataVersion;
 use skylark_protocol::header::FieldError;
 
@@ -20,14 +22,32 @@ use crate::names;
 
 /// 200: creates a group or changes it. Answered once the folds have it.
 pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
-    let wire = SubscriptionGroupConfig::decode(request.body)?;
-    if let Err(error) = names::check_group(&wire.group_name) {
-        return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
+    put_all(broker, request, answers, &[SubscriptionGroupConfig::decode(request.body)?])
+}
+
+/// 225: the same for several groups, of which either all are changed or none.
+pub fn put_list(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    put_all(broker, request, answers, &GroupConfigList::decode(request.body)?.group_config_list)
+}
+
+/// Creates or changes groups, as one append unit. A name may come again: what comes later counts.
+fn put_all(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+    answers: &mut Answers<'_>,
+    asked: &[SubscriptionGroupConfig],
+) -> Handled {
+    let mut wanted = BTreeMap::new();
+    for wire in asked {
+        if let Err(error) = names::check_group(&wire.group_name) {
+            return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
+        }
+        wanted.insert(&wire.group_name, from_wire(wire)?);
     }
-    let config = from_wire(&wire)?;
-    let changed = broker.change(|catalog| match catalog.groups.get(&wire.group_name) {
-        Some(known) if *known == config => Vec::new(),
-        _ => vec![ControlRecord::of(&GroupPut { group: wire.group_name, config })],
+    let changed = broker.change(|catalog| {
+        wanted.retain(|group, config| catalog.groups.get(group) != Some(config));
+        let records = wanted.into_iter();
+        records.map(|(group, config)| ControlRecord::of(&GroupPut { group: group.clone(), config })).collect()
     });
     let reply = request.reply;
     match changed {

@@ -1,5 +1,6 @@
 //! Pulls: 11 and 361, with long polling.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use crate::handlers::{caught_up, offsets};
 use crate::names;
 use crate::progress::Reset;
 use crate::readers;
+use crate::statistics::Reads;
 
 /// Messages in an answer, at most.
 const MESSAGES_MAX: usize = 1024;
@@ -46,6 +48,10 @@ pub struct Pull {
     pub messages_max: usize,
     /// Which ones.
     pub filter: TagFilter,
+    /// Number of the queue within its topic.
+    pub queue_number: u32,
+    /// Where it is counted.
+    pub reads: Option<Arc<Reads>>,
 }
 
 /// What a pull is answered with, besides messages.
@@ -84,12 +90,15 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
             return Ok(Done::Answered);
         }
     }
+    let queue_number = number.unwrap_or_default();
     let wanted = Pull {
         reply: request.reply,
         queue,
         offset: pull.queue_offset,
         messages_max: usize::try_from(pull.max_messages).unwrap_or(0).clamp(1, MESSAGES_MAX),
         filter,
+        queue_number,
+        reads: broker.statistics.reads(pull.topic, pull.consumer_group),
     };
     let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
     let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
@@ -225,6 +234,13 @@ impl Pull {
         Evaluated { status, found: self.found(next, range), messages }
     }
 
+    /// Remembers for the tools how far the group has asked for.
+    fn note(&self, found: &Found) {
+        if let Some(reads) = &self.reads {
+            reads.pulled(self.queue_number, found.next);
+        }
+    }
+
     fn found(&self, next: u64, range: &Range<u64>) -> Found {
         Found { reply: self.reply, next, min: range.start, max: range.end }
     }
@@ -232,19 +248,27 @@ impl Pull {
 
 fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: &mut Outbox) {
     let (reply, submitted) = match look {
-        Look::Done(Evaluated { status: Status::Found, found, messages }) => {
-            return fetch(broker, found, messages, connection, out);
+        Look::Done(evaluated) => {
+            pull.note(&evaluated.found);
+            let Evaluated { status, found, messages } = evaluated;
+            if status == Status::Found {
+                return fetch(broker, found, messages, pull.reads, connection, out);
+            }
+            broker.statistics.got_nothing();
+            return found.respond(status, &[], out);
         }
-        Look::Done(Evaluated { status, found, .. }) => return found.respond(status, &[], out),
         Look::OnDisk { sealed, from, range } => {
             let examined_max = if pull.filter == TagFilter::All { pull.messages_max } else { EXAMINED_MAX };
-            let reply = pull.reply;
+            let (reply, began) = (pull.reply, broker.clock.monotonic());
             let work = move |broker: &Broker, out: &mut Outbox| {
                 let entries =
                     sealed.entries(from, examined_max).map_err(|error| broker.unreadable(&error))?;
                 let Evaluated { status, found, messages } = pull.select(from, &range, entries);
-                broker.rates.gets.add(messages.len() as u64, bytes_of(&messages));
                 found.respond(status, &readers::fetch(broker, &messages)?, out);
+                pull.note(&found);
+                let waited = broker.clock.monotonic().saturating_sub(began);
+                let reads = pull.reads.as_deref();
+                broker.statistics.got(reads, messages.len() as u64, bytes_of(&messages), waited);
                 Ok(())
             };
             (reply, broker.readers.submit(connection, reply, ANSWER_BYTES as u64, work))
@@ -264,21 +288,24 @@ fn fetch(
     broker: &Broker,
     found: Found,
     messages: Vec<(PhysicalOffset, u32)>,
+    reads: Option<Arc<Reads>>,
     connection: &Connection,
     out: &mut Outbox,
 ) {
-    let bytes = bytes_of(&messages);
-    broker.rates.gets.add(messages.len() as u64, bytes);
+    let (count, bytes) = (messages.len() as u64, bytes_of(&messages));
     let hot: Option<Vec<Bytes>> = messages
         .iter()
         .map(|(at, bytes)| Some(broker.log.read_hot(*at, *bytes)?.slice(RECORD_HEADER_BYTES..)))
         .collect();
     if let Some(hot) = hot {
+        broker.statistics.got(reads.as_deref(), count, bytes, Duration::ZERO);
         return found.write(hot, out);
     }
-    let reply = found.reply;
+    let (reply, began) = (found.reply, broker.clock.monotonic());
     let submitted = broker.readers.submit(connection, reply, bytes, move |broker, out| {
         found.write(readers::fetch(broker, &messages)?, out);
+        let waited = broker.clock.monotonic().saturating_sub(began);
+        broker.statistics.got(reads.as_deref(), count, bytes, waited);
         Ok(())
     });
     if let Err(refusal) = submitted {
@@ -365,7 +392,7 @@ fn filter(broker: &Broker, may_broadcast: bool, pull: &PullRequest<'_>) -> Resul
         let remark = format!("the consumer group[{}] can not consume by broadcast way", pull.consumer_group);
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
-    if subscription.version < pull.subscription_version {
+    if subscription.stated.version < pull.subscription_version {
         let remark = "the consumer's subscription not latest, send a heartbeat first";
         return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_LATEST, remark));
     }

@@ -4,41 +4,50 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skylark_protocol::command::kv::KvTable;
+use skylark_storage::device::Space;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Request};
+use crate::statistics::Counter;
 
 /// 28: figures as text. `mqadmin clusterList` and the dashboard parse them, so each they read is there.
 pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let now_ms = broker.clock.wall_ms();
     let frontiers = broker.log.frontiers();
-    let (puts, gets) = (&broker.rates.puts, &broker.rates.gets);
+    let counted = &broker.statistics;
     let mut table = BTreeMap::new();
     let mut put = |key: &str, value: String| table.insert(key.to_owned(), value);
     put("brokerVersionDesc", "V5_3_3".to_owned());
     put("brokerVersion", skylark_protocol::header::VERSION.to_string());
     put("brokerActive", "true".to_owned());
-    put("bootTimestamp", broker.rates.started_ms.to_string());
-    put("runtime", spelled(now_ms.saturating_sub(broker.rates.started_ms)));
+    put("bootTimestamp", counted.started_ms.to_string());
+    put("runtime", spelled(now_ms.saturating_sub(counted.started_ms)));
+    let (found, missed) = (counted.found.rates(), counted.missed.rates());
     for (key, rates) in [
-        ("putTps", puts.rates()),
-        ("getTotalTps", gets.rates()),
-        ("getFoundTps", gets.rates()),
-        ("getMissTps", [0.0; 3]),
-        ("getTransferredTps", gets.rates()),
+        ("putTps", counted.puts.rates()),
+        ("getTotalTps", [0, 1, 2].map(|window| found[window] + missed[window])),
+        ("getFoundTps", found),
+        ("getMissTps", missed),
+        ("getTransferredTps", counted.gets.rates()),
     ] {
         put(key, rates.map(|rate| format!("{rate:.1}")).join(" "));
     }
+    // As with RocketMQ, these leave out what went through topics of the broker's own.
+    let of_users = |all: &Counter, system: &Counter, total: fn(&Counter) -> u64| {
+        let system = total(system);
+        total(all).saturating_sub(system)
+    };
+    let puts = |total| of_users(&counted.puts, &counted.system_puts, total);
+    let gets = |total| of_users(&counted.gets, &counted.system_gets, total);
     for (key, count) in [
-        ("msgPutTotalYesterdayMorning", puts.at_yesterday_morning()),
-        ("msgPutTotalTodayMorning", puts.at_this_morning()),
-        ("msgPutTotalTodayNow", puts.total()),
-        ("msgGetTotalYesterdayMorning", gets.at_yesterday_morning()),
-        ("msgGetTotalTodayMorning", gets.at_this_morning()),
-        ("msgGetTotalTodayNow", gets.total()),
+        ("msgPutTotalYesterdayMorning", puts(Counter::at_yesterday_morning)),
+        ("msgPutTotalTodayMorning", puts(Counter::at_this_morning)),
+        ("msgPutTotalTodayNow", puts(Counter::total)),
+        ("msgGetTotalYesterdayMorning", gets(Counter::at_yesterday_morning)),
+        ("msgGetTotalTodayMorning", gets(Counter::at_this_morning)),
+        ("msgGetTotalTodayNow", gets(Counter::total)),
         ("commitLogMinOffset", frontiers.trimmed.get()),
         ("commitLogMaxOffset", frontiers.visible_end.get()),
-        ("remainHowManyDataToFlush", frontiers.appended_end.since(frontiers.durable_end)),
         ("dispatchBehindBytes", frontiers.visible_end.get().saturating_sub(broker.applied.get().get())),
         ("earliestMessageTimeStamp", broker.index.read().earliest().unwrap_or(now_ms)),
     ] {
@@ -49,7 +58,9 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         let size = if queue == "EndTransaction" { "QueueSize" } else { "ThreadPoolQueueSize" };
         put(&format!("{queue}{size}"), "0".to_owned());
         put(&format!("{queue}ThreadPoolQueueCapacity"), "0".to_owned());
-        put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
+        if queue != "EndTransaction" {
+            put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
+        }
     }
     for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum", "pageCacheLockTimeMills"] {
         put(key, "0".to_owned());
@@ -60,16 +71,47 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     for (level, delivered, max) in broker.timers.progress(broker) {
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
-    let (messages, bytes) = (puts.total(), puts.bytes());
+    let (messages, bytes) = (counted.puts.total(), counted.puts.bytes());
     #[expect(clippy::cast_precision_loss, reason = "a mean for display")]
     let mean = if messages == 0 { 0.0 } else { bytes as f64 / messages as f64 };
     put("putMessageAverageSize", format!("{mean:.1}"));
     put("putMessageSizeTotal", bytes.to_string());
     put("putMessageTimesTotal", messages.to_string());
-    let ratio = format!("{:.2}", broker.disk_used_ratio());
-    put("commitLogDiskRatio", ratio.clone());
-    put("consumeQueueDiskRatio", ratio);
+    put("putMessageEntireTimeMax", counted.put_latencies.max_ms().to_string());
+    put("putLatency99", format!("{:.2}", counted.put_latencies.quantile_ms(0.99)));
+    put("putLatency999", format!("{:.2}", counted.put_latencies.quantile_ms(0.999)));
+    put("putMessageDistributeTime", counted.put_latencies.distribution());
+    put("getMessageEntireTimeMax", counted.waited_ms_max().to_string());
+    put("dispatchMaxBuffer", counted.behind_bytes_max().to_string());
+    put("putMessageFailedTimes", counted.failed_puts.total().to_string());
+    put("remainHowManyDataToFlush", readable(frontiers.appended_end.since(frontiers.durable_end)));
+    // What RocketMQ says when it has no such buffers.
+    put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
+    // No time before which sends are refused is ever set.
+    put("startAcceptSendRequestTimeStamp", "0".to_owned());
+    put("totalMemKBytes", (broker.policy.memory_bytes >> 10).to_string());
+    if let Ok(Space { total_bytes, available_bytes }) = broker.disk_space() {
+        let (total, free) = (readable(total_bytes), readable(available_bytes));
+        put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
+        let ratio = (1.0 - available_bytes as f64 / total_bytes.max(1) as f64).to_string();
+        put(&format!("commitLogDiskRatio_{}", broker.shown_config["storePathCommitLog"]), ratio.clone());
+        put("commitLogDiskRatio", ratio.clone());
+        put("consumeQueueDiskRatio", ratio);
+    }
     answers.body(request.reply, KvTable { table }.encode())
+}
+
+/// A number of bytes the way RocketMQ spells it.
+fn readable(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let exponent = bytes.ilog2() / 10;
+    #[expect(clippy::cast_precision_loss, reason = "a size for display")]
+    let size = bytes as f64 / (1_u64 << (10 * exponent)) as f64;
+    format!("{size:.1} {}", UNITS[exponent as usize - 1])
 }
 
 /// A duration the way RocketMQ spells it.
@@ -88,4 +130,16 @@ fn spelled(ms: u64) -> String {
     }
     text.push_str(" ]");
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_spelled_as_rocketmq_does() {
+        let sizes = [0, 1023, 1024, 1536 << 10, 5 << 30, u64::MAX];
+        assert_eq!(sizes.map(readable), ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "5.0 GiB", "16.0 EiB"]);
+        assert_eq!(spelled(90_061_999), "[ 1 days, 1 hours, 1 minutes, 1 seconds ]");
+    }
 }

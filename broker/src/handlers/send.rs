@@ -11,7 +11,7 @@ use skylark_protocol::message::batch::inner_messages;
 use skylark_protocol::message::properties::{self, Properties};
 use skylark_protocol::message::{MessageParts, MessageRefused, NewMessage, OffsetMessageId, sys_flag};
 use skylark_protocol::outgoing::Value;
-use skylark_storage::NewRecord;
+use skylark_storage::{AppendError, NewRecord};
 
 use crate::append::{Stored, append, append_delayed, stamp};
 use crate::broker::Broker;
@@ -109,7 +109,7 @@ fn single(
     let message = NewMessage { queue_id: target.queue_id, properties, added_properties, ..message };
     let delayed = delay::delay(broker, message.topic, target.queue_id, found.delay_level, properties)?;
     let stored = match &delayed {
-        None => append(broker, target.queue, &encode(broker, &message)?),
+        None => append(broker, target.queue, message.topic, &encode(broker, &message)?),
         Some(Delayed { queue, queue_id, properties }) => {
             let topic = system::SCHEDULE_TOPIC;
             let waiting = NewMessage { topic, queue_id: *queue_id, properties, ..message };
@@ -118,8 +118,9 @@ fn single(
     };
     let Stored { stamped, end } = match stored {
         Ok(stored) => stored,
-        Err(error) => return refused(&error),
+        Err(error) => return not_stored(broker, &error),
     };
+    answers.sent.push_back((end, broker.clock.monotonic()));
     let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
     let text = id.text();
     answers.when_durable(end, request.reply, |out| {
@@ -167,9 +168,11 @@ fn batch(
         broker.log.append(&unit, |state, place, head| stamps.push(stamp(state, queue, &place, head)));
     let appended = match appended {
         Ok(appended) => appended,
-        Err(error) => return refused(&error),
+        Err(error) => return not_stored(broker, &error),
     };
-    broker.rates.puts.add(stamps.len() as u64, parts.iter().map(|parts| parts.len() as u64).sum());
+    answers.sent.push_back((appended.end, broker.clock.monotonic()));
+    let bytes = parts.iter().map(|parts| parts.len() as u64).sum();
+    broker.statistics.put(outer.topic, stamps.len() as u64, bytes);
     let mut ids = String::with_capacity(33 * stamps.len());
     for stamped in &stamps {
         let id = OffsetMessageId { store_host: outer.store_host, physical_offset: stamped.physical_offset };
@@ -200,6 +203,15 @@ fn respond(
     ];
     let count = if unique_key.is_some() { fields.len() } else { fields.len() - 1 };
     request.reply.success(out, &fields[..count]);
+}
+
+/// Answers for a message that the log did not take.
+fn not_stored(broker: &Broker, error: &AppendError) -> Handled {
+    let handled = refused(error);
+    if handled.is_err() {
+        broker.statistics.failed_puts.add(1, 0);
+    }
+    handled
 }
 
 fn encode<'a>(broker: &Broker, message: &NewMessage<'a>) -> Result<MessageParts<'a>, Refusal> {

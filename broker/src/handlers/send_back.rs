@@ -106,6 +106,8 @@ fn finish(broker: &Broker, sent_back: &SentBack, answers: &mut Answers<'_>) -> H
         Ok(end) => end,
         Err(error) => return refused(&error),
     };
+    let first_topic = original.properties().get(properties::RETRY_TOPIC).unwrap_or(original.topic);
+    broker.statistics.sent_back(first_topic, group);
     answers.when_durable(end, reply, |out| reply.success(out, &[]))
 }
 
@@ -182,7 +184,7 @@ fn store(
     };
     let delayed = delay::delay(broker, topic, target.queue_id, level, &properties)?;
     let stored = match &delayed {
-        None => append(broker, target.queue, &encode(&message)?),
+        None => append(broker, target.queue, topic, &encode(&message)?),
         Some(delayed) => {
             let waiting = NewMessage {
                 topic: system::SCHEDULE_TOPIC,

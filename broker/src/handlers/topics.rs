@@ -1,11 +1,13 @@
-//! Topics: 17, 21, 215, 305, 351.
+//! Topics: 17, 18, 21, 215, 305, 351.
 
 use std::collections::BTreeMap;
 
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::register::{DataVersion as WireVersion, TopicConfigTable};
 use skylark_protocol::command::route::TopicList;
-use skylark_protocol::command::topics::{TopicConfig as WireConfig, TopicRequest, UpdateTopic};
+use skylark_protocol::command::topics::{
+    TopicConfig as WireConfig, TopicConfigList, TopicRequest, UpdateTopic,
+};
 use skylark_protocol::json;
 
 use crate::broker::{Broker, Catalog, ControlRecord};
@@ -20,6 +22,59 @@ const QUEUES_MAX: u32 = 1 << 16;
 /// 17: creates a topic or changes it. Answered once the folds have it and the nameservers have heard of it.
 pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let asked = UpdateTopic::decode(request.header)?;
+    put_all(broker, request, answers, &[asked])
+}
+
+/// 18: the same for several topics, of which either all are changed or none.
+pub fn put_list(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let list = TopicConfigList::decode(request.body)?.topic_config_list;
+    let attributes: Vec<String> = list.iter().map(|config| attribute_changes(&config.attributes)).collect();
+    let asked = list.iter().zip(&attributes).map(|(config, attributes)| UpdateTopic {
+        topic: &config.topic_name,
+        default_topic: None,
+        read_queue_nums: config.read_queue_nums,
+        write_queue_nums: config.write_queue_nums,
+        perm: config.perm,
+        topic_filter_type: Some(&config.topic_filter_type),
+        topic_sys_flag: Some(config.topic_sys_flag),
+        order: config.order,
+        attributes: Some(attributes),
+        force: false,
+    });
+    put_all(broker, request, answers, &asked.collect::<Vec<_>>())
+}
+
+/// Creates or changes topics, as one append unit. A name may come again: what comes later counts.
+fn put_all(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+    answers: &mut Answers<'_>,
+    asked: &[UpdateTopic<'_>],
+) -> Handled {
+    let wanted: Vec<TopicConfig> =
+        asked.iter().map(|asked| wanted(broker, asked)).collect::<Result<_, _>>()?;
+    let mut refusal = None;
+    let changed = broker.change(|catalog| match changes(catalog, asked, wanted) {
+        Ok(records) => records,
+        Err(error) => {
+            refusal = Some(error);
+            Vec::new()
+        }
+    });
+    let reply = request.reply;
+    match (changed, refusal) {
+        (_, Some(refusal)) => Err(refusal),
+        (Ok(Some(end)), None) => {
+            answers.registered.hold(end, reply, |out| reply.success(out, &[]));
+            Ok(Done::Answered)
+        }
+        (Ok(None), None) => answers.success(reply, &[]),
+        (Err(error), None) => unchanged(&error),
+    }
+}
+
+/// What a topic is to be, but for its attributes, which depend on those it has.
+fn wanted(broker: &Broker, asked: &UpdateTopic<'_>) -> Result<TopicConfig, Refusal> {
     let invalid = |remark: String| Refusal::new(ResponseCode::INVALID_PARAMETER, remark);
     names::check_topic(asked.topic).map_err(|error| invalid(error.to_string()))?;
     if broker.system_topics.contains(asked.topic) {
@@ -32,8 +87,6 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
     let perm = u8::try_from(asked.perm).ok().filter(|perm| *perm < 16);
     let perm =
         Perm(perm.ok_or_else(|| invalid(format!("perm {} is none: 2 is write, 4 is read", asked.perm)))?);
-    let (read_queues, write_queues) =
-        (queues("readQueueNums", asked.read_queue_nums)?, queues("writeQueueNums", asked.write_queue_nums)?);
     let filter = match asked.topic_filter_type {
         None | Some("" | "SINGLE_TAG") => FilterType::SingleTag,
         Some("MULTI_TAG") => FilterType::MultiTag,
@@ -41,35 +94,36 @@ pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>
             return Err(invalid(format!("topicFilterType {other} is neither SINGLE_TAG nor MULTI_TAG")));
         }
     };
-    let mut refusal = None;
-    let changed = broker.change(|catalog| {
-        let before = catalog.topics.get(asked.topic);
+    Ok(TopicConfig {
+        read_queues: queues("readQueueNums", asked.read_queue_nums)?,
+        write_queues: queues("writeQueueNums", asked.write_queue_nums)?,
+        perm,
+        filter,
+        sys_flag: asked.topic_sys_flag.unwrap_or(0),
+        order: asked.order,
+        attributes: BTreeMap::new(),
+    })
+}
+
+/// The records that make topics what they are to be; none for those that are so already.
+fn changes(
+    catalog: &Catalog,
+    asked: &[UpdateTopic<'_>],
+    wanted: Vec<TopicConfig>,
+) -> Result<Vec<ControlRecord>, Refusal> {
+    let mut changed: BTreeMap<&str, TopicConfig> = BTreeMap::new();
+    for (asked, mut config) in asked.iter().zip(wanted) {
+        let before = changed.get(asked.topic).or_else(|| catalog.topics.get(asked.topic));
         let kept = before.map(|config| config.attributes.clone()).unwrap_or_default();
-        let attributes = match attributes(kept, before.is_some(), asked.attributes.unwrap_or_default()) {
-            Ok(attributes) => attributes,
-            Err(error) => {
-                refusal = Some(error);
-                return Vec::new();
-            }
-        };
-        let sys_flag = asked.topic_sys_flag.unwrap_or(0);
-        let config =
-            TopicConfig { read_queues, write_queues, perm, filter, sys_flag, order: asked.order, attributes };
-        if before == Some(&config) {
-            return Vec::new();
+        config.attributes = attributes(kept, before.is_some(), asked.attributes.unwrap_or_default())?;
+        if before != Some(&config) {
+            changed.insert(asked.topic, config);
         }
-        vec![ControlRecord::of(&TopicPut { topic: asked.topic.to_owned(), config })]
-    });
-    let reply = request.reply;
-    match (changed, refusal) {
-        (_, Some(refusal)) => Err(refusal),
-        (Ok(Some(end)), None) => {
-            answers.registered.hold(end, reply, |out| reply.success(out, &[]));
-            Ok(Done::Answered)
-        }
-        (Ok(None), None) => answers.success(reply, &[]),
-        (Err(error), None) => unchanged(&error),
     }
+    let records = changed.into_iter();
+    Ok(records
+        .map(|(topic, config)| ControlRecord::of(&TopicPut { topic: topic.to_owned(), config }))
+        .collect())
 }
 
 /// 215: deletes a topic, with every group's offsets in it. Answered once the folds have it: nothing of it is found
@@ -158,6 +212,15 @@ pub fn to_wire(name: &str, config: &TopicConfig) -> WireConfig {
         topic_sys_flag: config.sys_flag,
         write_queue_nums: queues(config.write_queues),
     }
+}
+
+/// Attributes whose names bear signs, as code 17 writes them.
+fn attribute_changes(attributes: &BTreeMap<String, String>) -> String {
+    let changes = attributes.iter().map(|(name, value)| match name.strip_prefix('-') {
+        Some(_) => name.clone(),
+        None => format!("{name}={value}"),
+    });
+    changes.collect::<Vec<_>>().join(",")
 }
 
 /// Attributes after the changes `text` asks for: `+key=value` and `-key`, separated by commas.

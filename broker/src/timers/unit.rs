@@ -161,8 +161,8 @@ pub(super) fn append(
     record: &ControlRecord,
     drafts: &[Draft<'_>],
 ) -> Result<Appended, AppendError> {
-    let messages: Vec<(QueueId, MessageParts<'_>)> =
-        drafts.iter().filter_map(|draft| Some((draft.queue, draft.encode(broker)?))).collect();
+    let messages: Vec<(&Draft<'_>, MessageParts<'_>)> =
+        drafts.iter().filter_map(|draft| Some((draft, draft.encode(broker)?))).collect();
     let rests: Vec<_> = messages.iter().map(|(_, parts)| parts.rest()).collect();
     let payload = [&*record.payload];
     let mut unit = vec![NewRecord { kind: record.kind, head: &[], rest: &payload }];
@@ -172,11 +172,12 @@ pub(super) fn append(
         rest,
     }));
     let appended = broker.log.append(&unit, |state, place, head| {
-        if let Some((queue, _)) = place.index.checked_sub(1).and_then(|index| messages.get(index)) {
-            stamp(state, *queue, &place, head);
+        if let Some((draft, _)) = place.index.checked_sub(1).and_then(|index| messages.get(index)) {
+            stamp(state, draft.queue, &place, head);
         }
     })?;
-    let bytes = messages.iter().map(|(_, parts)| parts.len() as u64).sum();
-    broker.rates.puts.add(messages.len() as u64, bytes);
+    for (draft, parts) in &messages {
+        broker.statistics.put(draft.topic, 1, parts.len() as u64);
+    }
     Ok(Appended { end: appended.end, messages: messages.len() })
 }

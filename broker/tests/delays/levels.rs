@@ -51,6 +51,11 @@ fn a_delayed_message_waits_in_the_queue_of_its_level() {
         assert_eq!(properties(&due[0], name).as_deref(), value, "{name}");
     }
     assert_eq!(world.broker().timers.progress(world.broker()), [(3, 1, 1)]);
+    let body = |answer: crate::support::raw::Answer| String::from_utf8(answer.body).unwrap();
+    let offsets = body(world.call(RequestCode::GET_ALL_DELAY_OFFSET, &[], &[]));
+    assert!(offsets.contains(r#""offsetTable":{3:1}"#), "{offsets}");
+    let figures = body(world.call(RequestCode::GET_BROKER_RUNTIME_INFO, &[], &[]));
+    assert!(figures.contains(r#""scheduleMessageOffset_3":"1,1""#), "{figures}");
 }
 
 #[test]

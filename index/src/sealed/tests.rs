@@ -220,6 +220,23 @@ fn files_are_built_anew_oldest_first() {
 }
 
 #[test]
+fn an_older_file_is_not_built_on_a_younger_one() {
+    let log = Log::new(4, 300);
+    let originals: Vec<Vec<u8>> = (0..4).map(|segment| log.bytes(segment)).collect();
+    let mut index = log.index();
+    for segment in [1, 3] {
+        index.discard(log.spans[segment].base);
+    }
+    log.rebuild(&mut index, 1);
+    assert!(index.basis.is_some(), "the next one goes on from here");
+    index.discard(log.spans[0].base);
+    for segment in [0, 3] {
+        log.rebuild(&mut index, segment);
+    }
+    (0..4).for_each(|segment| assert!(log.bytes(segment) == originals[segment], "segment {segment}"));
+}
+
+#[test]
 fn what_is_trimmed_meanwhile_is_of_no_use() {
     let log = Log::new(3, 10);
     let mut index = log.index();

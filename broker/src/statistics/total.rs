@@ -1,65 +1,55 @@
-//! How many messages come and go: counters, and the rates the tools show.
+//! A total of the broker: its rates, and what it was in the mornings.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Samples are taken this often, in milliseconds.
-const SAMPLE_MS: u64 = 10_000;
+use super::window::{Over, Series, Window};
+
 /// Windows of the three rates, in samples: 10 seconds, a minute, ten minutes.
 const WINDOWS: [usize; 3] = [1, 6, 60];
 const DAY_MS: u64 = 86_400_000;
 
-/// The broker's counters.
-#[derive(Debug)]
-pub struct Rates {
-    /// When counting began, in milliseconds since 1970.
-    pub started_ms: u64,
-    /// Messages stored.
-    pub puts: Counter,
-    /// Messages handed out.
-    pub gets: Counter,
-}
-
 /// Something that is counted, with its size.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counter {
     total: AtomicU64,
     bytes: AtomicU64,
     history: Mutex<History>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct History {
+    series: Series<1>,
     /// Time and total, newest last.
-    samples: VecDeque<(u64, u64)>,
+    samples: VecDeque<(Duration, u64)>,
     day: u64,
     this_morning: u64,
     yesterday_morning: u64,
 }
 
-impl Rates {
-    /// Counters at zero.
-    pub fn new(now_ms: u64) -> Self {
-        let rates = Self { started_ms: now_ms, puts: Counter::default(), gets: Counter::default() };
-        rates.sample(now_ms);
-        rates
-    }
-
-    /// Takes a sample, if one is due.
-    pub fn sample(&self, now_ms: u64) {
-        self.puts.sample(now_ms);
-        self.gets.sample(now_ms);
-    }
-}
-
 impl Counter {
+    /// A total of zero.
+    pub(super) fn new(now: Duration) -> Self {
+        let history = History {
+            series: Series::new(now),
+            samples: VecDeque::new(),
+            day: 0,
+            this_morning: 0,
+            yesterday_morning: 0,
+        };
+        Self { total: AtomicU64::new(0), bytes: AtomicU64::new(0), history: Mutex::new(history) }
+    }
+
     /// Counts `count` more, of so many bytes together.
     pub fn add(&self, count: u64, bytes: u64) {
         // Relaxed: figures for people, which order nothing.
         self.total.fetch_add(count, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Counted since the start.
@@ -90,27 +80,30 @@ impl Counter {
             let oldest = history.samples.iter().rev().nth(samples).or(history.samples.front());
             match (oldest, newest) {
                 #[expect(clippy::cast_precision_loss, reason = "a rate for display")]
-                (Some((from_ms, from)), Some((to_ms, to))) if to_ms > from_ms => {
-                    (to - from) as f64 * 1000.0 / (to_ms - from_ms) as f64
+                (Some((began, from)), Some((ended, to))) if ended > began => {
+                    (to - from) as f64 / (*ended - *began).as_secs_f64()
                 }
                 _ => 0.0,
             }
         })
     }
 
-    fn sample(&self, now_ms: u64) {
+    /// How the total grew over a window.
+    pub fn over(&self, window: Window, now: Duration) -> Over<1> {
+        self.history.lock().series.over(window, now, [self.total()])
+    }
+
+    /// Takes a sample; `wall_ms` tells days apart.
+    pub(super) fn sample(&self, now: Duration, wall_ms: u64) {
         let total = self.total();
         let mut history = self.history.lock();
-        let due = history.samples.back().is_none_or(|(last, _)| now_ms >= last + SAMPLE_MS);
-        if !due {
-            return;
-        }
-        history.samples.push_back((now_ms, total));
+        history.series.sample(now, [total]);
+        history.samples.push_back((now, total));
         if history.samples.len() > WINDOWS[2] + 1 {
             history.samples.pop_front();
         }
-        if history.day != now_ms / DAY_MS {
-            history.day = now_ms / DAY_MS;
+        if history.day != wall_ms / DAY_MS {
+            history.day = wall_ms / DAY_MS;
             history.yesterday_morning = history.this_morning;
             history.this_morning = total;
         }
@@ -123,22 +116,25 @@ mod tests {
 
     #[test]
     fn rates_are_means_over_their_window() {
-        let rates = Rates::new(0);
+        let counter = Counter::new(Duration::ZERO);
+        counter.sample(Duration::ZERO, 0);
         for second in 1..=60 {
-            rates.puts.add(if second > 50 { 100 } else { 10 }, 0);
-            rates.sample(second * 1000);
+            counter.add(if second > 50 { 100 } else { 10 }, 0);
+            if second % 10 == 0 {
+                counter.sample(Duration::from_secs(second), 0);
+            }
         }
-        assert_eq!(rates.puts.rates(), [100.0, 25.0, 25.0]);
+        assert_eq!(counter.rates(), [100.0, 25.0, 25.0]);
     }
 
     #[test]
     fn mornings_are_remembered_for_two_days() {
-        let rates = Rates::new(0);
-        rates.gets.add(5, 50);
-        rates.sample(DAY_MS);
-        rates.gets.add(2, 20);
-        rates.sample(2 * DAY_MS);
-        assert_eq!((rates.gets.at_yesterday_morning(), rates.gets.at_this_morning()), (5, 7));
-        assert_eq!((rates.gets.total(), rates.gets.bytes()), (7, 70));
+        let counter = Counter::new(Duration::ZERO);
+        counter.add(5, 50);
+        counter.sample(Duration::ZERO, DAY_MS);
+        counter.add(2, 20);
+        counter.sample(Duration::from_secs(86_400), 2 * DAY_MS);
+        assert_eq!((counter.at_yesterday_morning(), counter.at_this_morning()), (5, 7));
+        assert_eq!((counter.total(), counter.bytes()), (7, 70));
     }
 }

@@ -1,0 +1,51 @@
+//! A broker's configuration in RocketMQ's words: the keys of a `broker.conf`, each with what is true here.
+
+use std::collections::BTreeMap;
+
+use super::Config;
+use crate::broker::COMMIT_INTERVAL;
+use crate::registrar;
+use crate::system;
+
+/// What the tools show of a configuration. A key that RocketMQ has and that stands for nothing here is not there.
+pub fn config(config: &Config) -> BTreeMap<&'static str, String> {
+    let Config { identity, policy, .. } = config;
+    let text = |text: &str| text.to_owned();
+    BTreeMap::from([
+        ("authenticationEnabled", text("false")),
+        ("authorizationEnabled", text("false")),
+        ("autoCreateSubscriptionGroup", policy.auto_create_groups.to_string()),
+        ("autoCreateTopicEnable", policy.auto_create_topics.to_string()),
+        ("bindAddress", config.listen.ip().to_string()),
+        ("brokerClusterName", identity.cluster.clone()),
+        ("brokerId", text("0")),
+        ("brokerIP1", identity.store_host.ip().to_string()),
+        ("brokerName", identity.broker.clone()),
+        ("brokerPermission", text("6")),
+        ("brokerRole", text("ASYNC_MASTER")),
+        ("brokerTopicEnable", text("true")),
+        ("clusterTopicEnable", text("true")),
+        ("defaultTopicQueueNums", policy.default_topic_queues.to_string()),
+        ("duplicationEnable", text("false")),
+        ("enableControllerMode", text("false")),
+        ("enableDLegerCommitLog", text("false")),
+        ("enablePropertyFilter", text("false")),
+        ("flushConsumerOffsetInterval", COMMIT_INTERVAL.as_millis().to_string()),
+        ("flushDiskType", text("SYNC_FLUSH")),
+        ("listenPort", config.listen.port().to_string()),
+        ("longPollingEnable", text("true")),
+        ("mappedFileSizeCommitLog", config.segment_bytes.to_string()),
+        ("maxMessageSize", policy.message_bytes_max.to_string()),
+        ("namesrvAddr", config.namesrv.join(";")),
+        ("notifyConsumerIdsChangedEnable", text("true")),
+        ("regionId", text(system::REGION)),
+        ("registerNameServerPeriod", registrar::INTERVAL.as_millis().to_string()),
+        ("serverChannelMaxIdleTimeSeconds", config.idle_seconds.to_string()),
+        ("slaveReadEnable", text("false")),
+        ("storePathCommitLog", config.data.join("log").display().to_string()),
+        ("storePathRootDir", config.data.display().to_string()),
+        ("traceOn", text("true")),
+        ("traceTopicEnable", text("false")),
+        ("validateSystemTopicWhenUpdateTopic", text("true")),
+    ])
+}
