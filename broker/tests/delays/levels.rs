@@ -155,10 +155,10 @@ fn the_largest_message_can_be_delayed() {
     let mut world = World::new(6, small);
     let unit_bytes_max = usize::try_from(world.broker().log.unit_bytes_max()).unwrap();
     let mut taken = 0;
-    for bytes in unit_bytes_max - 1500..unit_bytes_max {
+    for bytes in (unit_bytes_max - 1500..unit_bytes_max).step_by(5) {
         taken += usize::from(world.send(&topic, &level(1), &vec![1; bytes]).code == 0);
     }
-    assert!(taken > 500, "{taken}");
+    assert!(taken > 100, "{taken}");
     assert_eq!(world.advance(1_000_000), Next::Arrival);
     assert_eq!(world.pulled(&topic, 0).len(), taken);
     assert_eq!(world.broker().timers.undeliverable(), 0);
