@@ -22,6 +22,7 @@ use crate::broker::Broker;
 use crate::folds::kinds;
 use crate::indexing::indexed;
 use crate::snapshots::{Snapshot, Snapshots};
+use crate::timers::Carried;
 
 /// Age, size and disk are looked at this often.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
@@ -100,6 +101,10 @@ pub struct Archivist {
     space_at: Duration,
     /// After a failure nothing is tried before this.
     retry_at: Duration,
+    /// Behind the delayed messages that were appended again for the next trim.
+    carried_to: Option<PhysicalOffset>,
+    /// The next trim gives up less than it seems: some of it was appended again.
+    has_carried: bool,
 }
 
 /// Why something was not done this time.
@@ -149,6 +154,8 @@ impl Archivist {
             retention_at: Duration::ZERO,
             space_at: Duration::ZERO,
             retry_at: Duration::ZERO,
+            carried_to: None,
+            has_carried: false,
         }
     }
 
@@ -156,7 +163,14 @@ impl Archivist {
     pub fn run(mut self) {
         let broker = Arc::clone(&self.broker);
         while broker.archive.wait() {
-            while self.step() {}
+            while self.step() {
+                // One unit of delayed messages at a time, so that senders keep their room.
+                if let Some(end) = self.carried_to.take()
+                    && broker.applied.wait_blocking(end).is_err()
+                {
+                    return;
+                }
+            }
         }
     }
 
@@ -261,8 +275,27 @@ impl Archivist {
         if next > wanted.min(limit) {
             return Ok(false);
         }
+        match broker.timers.carry_forward(broker, next) {
+            Ok(Carried::Some { end }) => {
+                (self.carried_to, self.has_carried) = (Some(end), true);
+                self.retention_at = Duration::ZERO;
+                return Ok(true);
+            }
+            Ok(Carried::All { end }) if broker.applied.get() < end => {
+                self.retention_at = Duration::ZERO;
+                return Ok(false);
+            }
+            Ok(Carried::All { .. }) => {}
+            Err(error) => {
+                warn!(%error, "the log's old end has to wait for delayed messages that are to be kept");
+                return Ok(false);
+            }
+        }
         // First nobody is led there any more, then it goes.
-        while let Some(plan) = broker.index.read().trim_plan(next) {
+        loop {
+            // Not as the loop's condition, where the guard would live on.
+            let plan = broker.index.read().trim_plan(next);
+            let Some(plan) = plan else { break };
             let trim = plan.read()?;
             broker.index.write().trim(trim);
         }
@@ -272,8 +305,10 @@ impl Archivist {
             remove_below(&*self.files, needed)?;
         }
         info!(from = trimmed.get(), "the log begins later: retention");
-        // The rest of it comes at once.
-        self.retention_at = Duration::ZERO;
+        // The rest of it comes at once; but where the log is full of what waits, trims must not chase their own tail.
+        if !std::mem::take(&mut self.has_carried) {
+            self.retention_at = Duration::ZERO;
+        }
         Ok(true)
     }
 

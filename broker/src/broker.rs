@@ -44,6 +44,7 @@ use crate::stamp::Tentative;
 use crate::state::{Restored, State, StateError};
 use crate::statistics::Statistics;
 use crate::system::{self, SystemTopics};
+use crate::timers::TimerEngine;
 
 /// Consumer offsets that changed are appended together this often.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -53,7 +54,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 /// What every session, the dispatcher and the housekeeping share.
 ///
 /// Each part has one writer, named beside it, or a lock of its own. Where two locks are needed they are taken in the
-/// order of the fields, save `latest_change`, which comes before all others; membership and parking are innermost.
+/// order of the fields, save `latest_change` and that of the timers' engine, which come before all others; membership and
+/// parking are innermost.
 pub struct Broker {
     /// Who this broker is.
     pub identity: Identity,
@@ -87,6 +89,8 @@ pub struct Broker {
     pub calls: Calls,
     /// Work that may wait for the disk.
     pub readers: Readers,
+    /// Delivers delayed messages.
+    pub timers: TimerEngine,
     /// What becomes of finished segments.
     pub archive: Archive,
     /// The nameserver inside.
@@ -227,7 +231,9 @@ impl Broker {
         let auto_create_queues = policy.auto_create_topics.then_some(policy.default_topic_queues);
         let instance = log.epochs().last().map_or(0, |epoch| epoch.epoch.get());
         let store_ip = (*identity.store_host.ip()).into();
-        let system_topics = SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues);
+        let delay_levels = policy.delay_levels.count();
+        let system_topics =
+            SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues, delay_levels);
         let broker = Arc::new(Self {
             statistics: Statistics::new(clock.monotonic(), clock.wall_ms(), system_topics.clone()),
             system_topics,
@@ -244,6 +250,7 @@ impl Broker {
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
             readers: Readers::default(),
+            timers: TimerEngine::new(state.timers),
             archive: Archive::default(),
             hosted: Hosted::default(),
             retention: config.retention,
@@ -288,8 +295,8 @@ impl Broker {
     /// Appends the system's own topics and groups where they are missing.
     fn prepare(&self) -> Result<PhysicalOffset, StartError> {
         let changed = self.change(|catalog| {
-            let topics =
-                self.system_topics.initial().filter(|(topic, _)| catalog.topics.get(topic).is_none());
+            let known = |topic: &str| Some(catalog.topics.get(topic)?.write_queues);
+            let topics = self.system_topics.to_put(known);
             let topics = topics.map(|(topic, config)| {
                 ControlRecord::of(&TopicPut { topic: topic.to_owned(), config: config.clone() })
             });

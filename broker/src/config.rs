@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
+use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
 use crate::retention::Retention;
 
@@ -75,6 +76,13 @@ pub struct Settings {
     /// Largest message body in bytes, at most 4 MiB [default: 4194304]
     #[arg(long, env = "SKYLARK_MESSAGE_BYTES_MAX", value_name = "BYTES")]
     pub message_bytes_max: Option<u32>,
+
+    /// Delays of the levels that messages ask for, the first level's first [default: 1s 5s 10s 30s 1m … 2h]
+    ///
+    /// RocketMQ's `messageDelayLevel`: numbers with s, m, h or d, separated by blanks. A message that waits keeps its
+    /// due time when this changes.
+    #[arg(long, env = "SKYLARK_DELAY_LEVELS", value_name = "LIST")]
+    pub delay_levels: Option<String>,
 
     /// Length of a segment file in bytes, a multiple of 4096 [default: 268435456]
     ///
@@ -144,6 +152,7 @@ impl Settings {
             auto_create_groups: self.auto_create_groups.or(others.auto_create_groups),
             default_topic_queues: self.default_topic_queues.or(others.default_topic_queues),
             message_bytes_max: self.message_bytes_max.or(others.message_bytes_max),
+            delay_levels: self.delay_levels.or(others.delay_levels),
             segment_bytes: self.segment_bytes.or(others.segment_bytes),
             retention_hours: self.retention_hours.or(others.retention_hours),
             retention_bytes: self.retention_bytes.or(others.retention_bytes),
@@ -224,6 +233,8 @@ pub struct Policy {
     pub default_topic_queues: u32,
     /// Largest message body.
     pub message_bytes_max: u32,
+    /// How long messages of each delay level wait.
+    pub delay_levels: DelayLevels,
     /// Memory of the machine: consumers within 40 % of it from the log's end count as near.
     pub memory_bytes: u64,
 }
@@ -327,6 +338,7 @@ impl Config {
                     1..=1024,
                 ),
                 message_bytes_max,
+                delay_levels: check.delay_levels(settings.delay_levels.as_deref()),
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
@@ -389,6 +401,14 @@ impl Check {
             self.mistake(key, format!("`{name}`: {error}"));
         }
         name
+    }
+
+    fn delay_levels(&mut self, text: Option<&str>) -> DelayLevels {
+        let levels = text.map_or_else(|| Ok(DelayLevels::default()), str::parse);
+        levels.unwrap_or_else(|error: LevelsError| {
+            self.mistake("delay-levels", error.to_string());
+            DelayLevels::default()
+        })
     }
 
     fn nameservers(&mut self, list: &str) -> Vec<String> {

@@ -27,6 +27,8 @@ pub struct Dispatcher {
     messages: Vec<Taken>,
     /// The hashes of their keys, one message's behind the other's.
     keys: Vec<u32>,
+    /// When the first of the group's timers is due.
+    first_due: Option<u64>,
     arrived: Vec<(QueueId, i32)>,
     /// Queues of topics that are gone, to which the messages brought something.
     orphans: Vec<QueueId>,
@@ -105,6 +107,7 @@ impl Dispatcher {
             heads,
             messages: Vec::new(),
             keys: Vec::new(),
+            first_due: None,
             arrived: Vec::new(),
             orphans: Vec::new(),
             topics_changed: false,
@@ -144,6 +147,9 @@ impl Dispatcher {
         drop(group);
         self.published(end);
         self.broker.parking.arrived(&self.arrived);
+        if let Some(due_ms) = self.first_due.take() {
+            self.broker.timers.arrived(due_ms);
+        }
         Ok(())
     }
 
@@ -219,6 +225,7 @@ impl Dispatcher {
             catalog: &catalog,
             offsets: &broker.offsets.lock().folded,
             heads: &self.heads,
+            timers: &broker.timers.folded.lock(),
             index: &index,
         }
         .snapshot(head);
@@ -260,6 +267,7 @@ impl Dispatcher {
             let (own, rest) = keys.split_at(count);
             keys = rest;
             let extras = Extras { keys: own, due };
+            self.first_due = due.into_iter().chain(self.first_due).min();
             index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
@@ -281,6 +289,7 @@ impl Dispatcher {
         catalog.lock_owners.apply(&event)?;
         catalog.kv.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
+        broker.timers.folded.lock().apply(&event)?;
         self.heads.apply(&event)?;
         match &event.change {
             Change::TopicPut(TopicPut { topic, .. }) => {

@@ -1,7 +1,7 @@
 //! The broker's state besides its messages: values computed by applying the log's records in order.
 //!
 //! ```text
-//! record ──► Change ──► Topics, Groups, Offsets, Heads, LockOwners ──► what handlers answer from
+//! record ──► Change ──► Topics, Groups, Offsets, Heads, LockOwners, Timers ──► what handlers answer from
 //! ```
 //!
 //! Each fold depends on the records alone: no clock, no configuration, no other fold. So leader and follower, and a
@@ -14,6 +14,7 @@
 //! | what a fold is                          | `fold`                                    |
 //! | what is kept of topics, groups, offsets | `topics`, `groups`, `offsets`             |
 //! | where a queue goes on                   | `heads`                                   |
+//! | which delayed messages were delivered   | `timers`                                  |
 //! | who consumes which queue in order       | `locks`                                   |
 //! | what the nameserver inside is told      | `kv`                                      |
 //! | commits that are not in the log yet     | `overlay`                                 |
@@ -27,6 +28,7 @@ pub mod locks;
 pub mod offsets;
 pub mod overlay;
 pub mod payload;
+pub mod timers;
 pub mod topics;
 pub mod version;
 
@@ -38,6 +40,7 @@ pub use kv::Kv;
 pub use locks::LockOwners;
 pub use offsets::Offsets;
 pub use overlay::OffsetsOverlay;
+pub use timers::Timers;
 pub use topics::Topics;
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ pub mod replication;
 pub mod resets;
 pub mod runtime;
 pub mod send;
+pub mod send_back;
 pub mod statistics;
 pub mod store_times;
 pub mod subscribers;
@@ -71,6 +72,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::GET_SUBSCRIPTIONGROUP_CONFIG => groups::get(broker, request, answers),
         RequestCode::GET_ALL_SUBSCRIPTIONGROUP_CONFIG => groups::all(broker, request, answers),
         RequestCode::GET_BROKER_RUNTIME_INFO => runtime::info(broker, request, answers),
+        RequestCode::CONSUMER_SEND_MSG_BACK => send_back::send_back(broker, request, answers),
         RequestCode::UPDATE_AND_CREATE_TOPIC_LIST => topics::put_list(broker, request, answers),
         RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST => groups::put_list(broker, request, answers),
         RequestCode::GET_TOPIC_STATS_INFO => topic_stats::topic(broker, request, answers),
@@ -86,6 +88,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::QUERY_CONSUME_QUEUE => queues::entries(broker, request, answers),
         RequestCode::VIEW_BROKER_STATS_DATA => statistics::view(broker, request, answers),
         RequestCode::GET_ALL_CONSUMER_OFFSET => offset_tables::consumers(broker, request, answers),
+        RequestCode::GET_ALL_DELAY_OFFSET => offset_tables::delays(broker, request, answers),
         RequestCode::UPDATE_BROKER_CONFIG => broker_config::update(broker, request, answers),
         RequestCode::GET_BROKER_CONFIG => broker_config::get(broker, request, answers),
         RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE | RequestCode::CLEAN_UNUSED_TOPIC => {
@@ -93,10 +96,6 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         }
         RequestCode::DELETE_EXPIRED_COMMITLOG => cleaning::expired(broker, request, answers),
         RequestCode::GET_BROKER_HA_STATUS => replication::status(broker, request, answers),
-        RequestCode::CONSUMER_SEND_MSG_BACK => Err(Refusal::new(
-            ResponseCode::SYSTEM_ERROR,
-            "this release does not send messages back for a later retry; consume them again from their queue",
-        )),
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,
             format!(" request type {} not supported", code.0),

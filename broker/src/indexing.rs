@@ -5,6 +5,9 @@ use skylark_protocol::message::{MessageError, StoredMessage};
 use skylark_storage::record::RECORD_HEADER_BYTES;
 use skylark_storage::{PhysicalOffset, Record};
 
+use crate::delay;
+use crate::system;
+
 /// A message taken apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Indexed<'a> {
@@ -40,5 +43,7 @@ pub fn indexed<'a>(
         tag_hash: message.tag_hash(),
         stored_at: message.store_timestamp,
     };
-    Ok(Indexed { topic: message.topic, queue: message.queue_id, entry, keys: keys.len() - before, due: None })
+    let is_delayed = message.topic == system::SCHEDULE_TOPIC;
+    let due = if is_delayed { delay::due_ms(message.properties()) } else { None };
+    Ok(Indexed { topic: message.topic, queue: message.queue_id, entry, keys: keys.len() - before, due })
 }

@@ -11,7 +11,9 @@
 //! | how a request is answered                         | `handlers`, a file per family |
 //! | what a connection keeps, and when it writes       | `session`, `held`             |
 //! | what a record does once it is durable             | `dispatch`, `folds`           |
-//! | what is decided under the append lock             | `stamp`                       |
+//! | what is decided under the append lock             | `stamp`, `append`             |
+//! | delay levels, and when a message is due           | `delay`                       |
+//! | delivery of what is due                           | `timers`                      |
 //! | long polls                                        | `parking`                     |
 //! | where consumers go on                             | `progress`                    |
 //! | what clients are asked                            | `calls`                       |
@@ -30,12 +32,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod append;
 pub mod archivist;
 pub mod broker;
 pub mod calls;
 pub mod cli;
 pub mod config;
 pub mod context;
+pub mod delay;
 pub mod dispatch;
 pub mod folds;
 pub mod handlers;
@@ -56,3 +60,4 @@ pub mod stamp;
 pub mod state;
 pub mod statistics;
 pub mod system;
+pub mod timers;

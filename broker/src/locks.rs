@@ -127,6 +127,12 @@ impl QueueLocks {
         Ok(())
     }
 
+    /// Whether any queue is locked for the group: then it consumes in order.
+    pub fn any_held(&self, now: Duration, group: &str) -> bool {
+        let groups = self.groups.lock();
+        groups.get(group).is_some_and(|locks| locks.values().any(|lock| lock.lease_ends > now))
+    }
+
     /// Gives up what has expired. What is not appended is tried again with the next sweep.
     pub fn sweep(
         &self,
@@ -219,6 +225,8 @@ mod tests {
         let owners: Vec<_> =
             log.owners.borrow().iter().map(|(group, _, _, owner)| format!("{group} {owner}")).collect();
         assert_eq!(owners, ["G two", "G two", "other group two", "other group two"]);
+        let held = |now| ["G", "nobody"].map(|group| locks.any_held(now, group));
+        assert_eq!((held(LEASE), held(LEASE * 2)), ([true, false], [false, false]));
         locks.sweep(LEASE * 2, |change| log.record(change));
         assert!(locks.groups.lock().is_empty());
         assert_eq!(*log.owners.borrow(), LockOwners::default());

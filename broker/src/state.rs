@@ -9,7 +9,7 @@ use skylark_storage::{CommitLog, Epoch, Files, PhysicalOffset};
 use tracing::info;
 
 use crate::broker::Catalog;
-use crate::folds::{Fold, Heads, Offsets};
+use crate::folds::{Fold, Heads, Offsets, Timers};
 use crate::snapshots::{Snapshot, SnapshotHead, Snapshots};
 
 /// The sections of a snapshot. Numbers are never given twice.
@@ -19,6 +19,7 @@ mod section {
     pub(super) const OFFSETS: u8 = 3;
     pub(super) const HEADS: u8 = 4;
     pub(super) const LOCK_OWNERS: u8 = 5;
+    pub(super) const TIMERS: u8 = 6;
     pub(super) const KV: u8 = 7;
     pub(super) const INDEX: u8 = 8;
 }
@@ -32,6 +33,8 @@ pub struct State {
     pub offsets: Offsets,
     /// Where queues go on.
     pub heads: Heads,
+    /// Which delayed messages were delivered.
+    pub timers: Timers,
     /// The consume queues.
     pub index: Index,
 }
@@ -130,7 +133,9 @@ impl State {
         info!(position = position.get(), missing = index.missing().len(), "snapshot loaded");
         let offsets = fold(position, section::OFFSETS, bytes(section::OFFSETS)?)?;
         let heads = fold(position, section::HEADS, bytes(section::HEADS)?)?;
-        Ok(Restored { state: Self { catalog, offsets, heads, index }, position, epoch: head.epoch })
+        let timers = fold(position, section::TIMERS, bytes(section::TIMERS)?)?;
+        let state = Self { catalog, offsets, heads, timers, index };
+        Ok(Restored { state, position, epoch: head.epoch })
     }
 }
 
@@ -146,6 +151,8 @@ pub struct Folds<'a> {
     pub offsets: &'a Offsets,
     /// Where queues go on.
     pub heads: &'a Heads,
+    /// Which delayed messages were delivered.
+    pub timers: &'a Timers,
     /// The consume queues, of which nothing was pushed behind the segment's beginning.
     pub index: &'a Index,
 }
@@ -159,6 +166,7 @@ impl Folds<'_> {
             (section::OFFSETS, self.offsets.snapshot()),
             (section::HEADS, self.heads.snapshot()),
             (section::LOCK_OWNERS, self.catalog.lock_owners.snapshot()),
+            (section::TIMERS, self.timers.snapshot()),
             (section::KV, self.catalog.kv.snapshot()),
             (section::INDEX, self.index.snapshot()),
         ];

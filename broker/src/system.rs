@@ -53,9 +53,9 @@ pub struct SystemTopics {
 }
 
 impl SystemTopics {
-    /// The topics of the broker of this name in this cluster. [`AUTO_CREATE_TOPIC`] exists, with
-    /// `auto_create_queues`, if topics are made by being sent to.
-    pub fn new(cluster: &str, broker: &str, auto_create_queues: Option<u32>) -> Self {
+    /// The topics of the broker of this name in this cluster, where there are so many delay levels.
+    /// [`AUTO_CREATE_TOPIC`] exists, with `auto_create_queues`, if topics are made by being sent to.
+    pub fn new(cluster: &str, broker: &str, auto_create_queues: Option<u32>, delay_levels: u32) -> Self {
         let open = Perm::READ_WRITE.with(Perm::INHERIT);
         let mut initial = BTreeMap::new();
         let mut put = |name: &str, queues, perm| {
@@ -70,7 +70,7 @@ impl SystemTopics {
         put(cluster, 16, open);
         put(broker, 1, open);
         put(OFFSET_MOVED_TOPIC, 1, Perm::READ_WRITE);
-        put(SCHEDULE_TOPIC, 18, Perm::READ_WRITE);
+        put(SCHEDULE_TOPIC, delay_levels, Perm::READ_WRITE);
         put(&format!("{cluster}_REPLY_TOPIC"), 1, Perm::READ_WRITE);
         put(&format!("{SYSTEM_TOPIC_PREFIX}REVIVE_LOG_{cluster}"), 8, Perm::READ_WRITE);
         put(&format!("{SYSTEM_TOPIC_PREFIX}SYNC_BROKER_MEMBER_{broker}"), 1, Perm::INHERIT);
@@ -87,6 +87,15 @@ impl SystemTopics {
     /// The topics that exist from the first start, sorted by name; one that the log does not know is put there.
     pub fn initial(&self) -> impl ExactSizeIterator<Item = (&str, &TopicConfig)> {
         self.initial.iter().map(|(name, config)| (name.as_str(), config))
+    }
+
+    /// The topics to be put where `known` says what exists: those that are missing, and that of delayed messages where
+    /// levels were added to the configuration. Of levels that were taken away the queues stay: messages wait in them.
+    pub fn to_put(&self, known: impl Fn(&str) -> Option<u32>) -> impl Iterator<Item = (&str, &TopicConfig)> {
+        self.initial().filter(move |(name, config)| match known(name) {
+            Some(queues) => *name == SCHEDULE_TOPIC && queues < config.write_queues,
+            None => true,
+        })
     }
 
     /// The names that a request for the system topics lists, sorted.
@@ -116,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_first_start_has_what_rocketmq_has() {
-        let topics = SystemTopics::new("DefaultCluster", "broker-a", Some(8));
+        let topics = SystemTopics::new("DefaultCluster", "broker-a", Some(8), 18);
         let found: Vec<(&str, u32, u8)> =
             topics.initial().map(|(name, config)| (name, config.write_queues, config.perm.0)).collect();
         assert_eq!(
@@ -138,20 +147,31 @@ mod tests {
             ]
         );
         assert!(topics.initial().all(|(_, config)| config.read_queues == config.write_queues));
-        let closed = SystemTopics::new("DefaultCluster", "broker-a", None);
+        let closed = SystemTopics::new("DefaultCluster", "broker-a", None, 18);
         assert!(closed.initial().all(|(name, _)| name != AUTO_CREATE_TOPIC));
         assert!(closed.contains(AUTO_CREATE_TOPIC), "the name stays reserved");
     }
 
     #[test]
+    fn added_delay_levels_get_their_queues() {
+        let topics = SystemTopics::new("C", "B", None, 20);
+        let put = |queues| -> Vec<_> {
+            let known = |name: &str| if name == SCHEDULE_TOPIC { Some(queues) } else { Some(0) };
+            topics.to_put(known).map(|(name, config)| (name, config.read_queues)).collect()
+        };
+        assert_eq!((put(18), put(20), put(25)), (vec![(SCHEDULE_TOPIC, 20)], vec![], vec![]));
+        assert_eq!(topics.to_put(|_| None).count(), topics.initial().len());
+    }
+
+    #[test]
     fn a_cluster_may_be_called_like_its_broker() {
-        let topics = SystemTopics::new("one", "one", Some(8));
+        let topics = SystemTopics::new("one", "one", Some(8), 18);
         assert_eq!(topics.initial().find(|(name, _)| *name == "one").unwrap().1.write_queues, 1);
     }
 
     #[test]
     fn users_keep_off_system_topics() {
-        let topics = SystemTopics::new("C", "B", Some(8));
+        let topics = SystemTopics::new("C", "B", Some(8), 18);
         for name in
             ["C", "B", "C_REPLY_TOPIC", "TRANS_CHECK_MAX_TIME_TOPIC", "CHECKPOINT_TOPIC", "rmq_sys_anything"]
         {

@@ -134,7 +134,7 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
     let text = |value| Some(Value::Text(value));
     let send =
         |changes: &[(&'static str, Option<Value<'static>>)]| with(send_fields("topic", 0, ""), changes);
-    let delayed = "DELAY\u{1}3\u{2}";
+    let delayed = "DELAY\u{1}soon\u{2}";
     let timed = "TIMER_DELAY_MS\u{1}3\u{2}";
     let half = "TRAN_MSG\u{1}true\u{2}";
     let pull = |changes: &[(&'static str, Option<Value<'static>>)]| {
@@ -160,6 +160,13 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         fields.extend([("queueId", Value::Number(0)), ("commitOffset", Value::Number(offset))]);
         fields
     };
+    let send_back = |group, offset| {
+        vec![
+            ("offset", Value::Number(offset)),
+            ("group", Value::Text(group)),
+            ("delayLevel", Value::Number(0)),
+        ]
+    };
     // The topic and the group that the cases below need.
     assert_eq!(connection.call(Code::SEND_MESSAGE_V2, &send(&[]), b"first").unwrap().code, 0);
     assert_eq!(connection.call(Code::PULL_MESSAGE, &pull(&[]), &[]).unwrap().code, 0);
@@ -169,7 +176,17 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("an unknown code", Code(9999), vec![], b"", 3),
         ("a negative code", Code(-7), vec![], b"", 3),
         ("POP", Code(200_050), vec![], b"", 3),
-        ("sending back", Code::CONSUMER_SEND_MSG_BACK, vec![], b"", 1),
+        ("sending back nothing", Code::CONSUMER_SEND_MSG_BACK, vec![], b"", 29),
+        ("sending back for nobody", Code::CONSUMER_SEND_MSG_BACK, send_back("nobody", 0), b"", 26),
+        ("sending back the middle of a record", Code::CONSUMER_SEND_MSG_BACK, send_back("group", 1), b"", 1),
+        (
+            "sending back what is not there",
+            Code::CONSUMER_SEND_MSG_BACK,
+            send_back("group", i64::MAX),
+            b"",
+            1,
+        ),
+        ("sending back from before the log", Code::CONSUMER_SEND_MSG_BACK, send_back("group", -1), b"", 29),
         ("a send without a topic", Code::SEND_MESSAGE_V2, send(&[("b", None)]), b"x", 29),
         ("a send with a word for a queue", Code::SEND_MESSAGE_V2, send(&[("e", text("first"))]), b"x", 29),
         (
@@ -272,7 +289,13 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a group with a blank", Code::PULL_MESSAGE, pull(&[("consumerGroup", text("no blanks"))]), b"", 26),
         ("a commit of nobody", Code::UPDATE_CONSUMER_OFFSET, commit("nobody", "topic", 1), b"", 26),
         ("a commit for no topic", Code::UPDATE_CONSUMER_OFFSET, commit("group", "nowhere", 1), b"", 17),
-        ("a negative commit", Code::UPDATE_CONSUMER_OFFSET, commit("group", "topic", -1), b"", 29),
+        (
+            "a commit of nothing, as Node says it",
+            Code::UPDATE_CONSUMER_OFFSET,
+            commit("group", "topic", -1),
+            b"",
+            0,
+        ),
         (
             "an offset that is not there",
             Code::QUERY_CONSUMER_OFFSET,

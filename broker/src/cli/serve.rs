@@ -80,6 +80,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         threads.push(spawn("reader", move || broker.readers.run(&broker))?);
     }
     broker.applied.wait_blocking(prepared)?;
+    let timed = Arc::clone(&broker);
+    threads.push(spawn("timers", move || timed.timers.run(&timed))?);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
@@ -92,6 +94,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     if let Err(error) = broker.commit_offsets() {
         warn!(%error, "the latest consumer offsets are not stored; consumers will see some messages again");
     }
+    broker.timers.close();
     broker.log.close();
     let stopped = broker.log.wait_stopped();
     broker.readers.close();

@@ -66,6 +66,7 @@ impl Translation {
             "autoCreateSubscriptionGroup" => self.conf.settings.auto_create_groups = self.flag(key, value),
             "defaultTopicQueueNums" => self.conf.settings.default_topic_queues = self.parse(key, value, "a number"),
             "maxMessageSize" => self.conf.settings.message_bytes_max = self.parse(key, value, "a number of bytes"),
+            "messageDelayLevel" => self.conf.settings.delay_levels = text(),
             "mappedFileSizeCommitLog" => {
                 self.conf.settings.segment_bytes = self.parse(key, value, "a number of bytes");
             }
@@ -161,11 +162,13 @@ mod tests {
     fn apaches_own_example_is_accepted() {
         let conf = translate(
             "# as shipped\nbrokerClusterName = DefaultCluster\nbrokerName=broker-a\nbrokerId = 0\ndeleteWhen=04\n\
-             fileReservedTime = 48\nbrokerRole = ASYNC_MASTER\nflushDiskType = ASYNC_FLUSH\nlistenPort:20911\n",
+             fileReservedTime = 48\nbrokerRole = ASYNC_MASTER\nflushDiskType = ASYNC_FLUSH\nlistenPort:20911\n\
+             messageDelayLevel = 1s 5s\n",
         )
         .unwrap();
         assert_eq!(conf.settings.broker_name.as_deref(), Some("broker-a"));
         assert_eq!(conf.settings.listen.as_deref(), Some("127.0.0.1:20911"));
+        assert_eq!(conf.settings.delay_levels.as_deref(), Some("1s 5s"));
         let noticed: Vec<_> = conf.notices.iter().map(|notice| &notice.key[..]).collect();
         assert_eq!(noticed, ["deleteWhen", "flushDiskType"]);
         assert_eq!(conf.settings.retention_hours, Some(48));

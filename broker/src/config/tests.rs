@@ -24,9 +24,13 @@ fn every_mistake_is_reported_at_once() {
         cluster: text("with space"),
         workers: Some(1),
         segment_bytes: Some(100_001),
+        delay_levels: text("1s soon"),
         ..Settings::default()
     };
-    assert_eq!(mistakes(settings), ["listen", "cluster", "namesrv", "segment-bytes", "workers"]);
+    assert_eq!(
+        mistakes(settings),
+        ["listen", "cluster", "namesrv", "segment-bytes", "delay-levels", "workers"]
+    );
 }
 
 #[test]

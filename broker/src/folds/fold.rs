@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use skylark_storage::PhysicalOffset;
 
 use super::kinds::Change;
+use super::timers::Watermark;
 
 /// A record, on its way into the folds.
 #[derive(Clone, Debug)]
@@ -83,5 +84,15 @@ pub enum FoldError {
         next: u64,
         /// The record's.
         found: u64,
+    },
+    /// A record that takes back what timers have fired.
+    #[error("the record at {at} sets the timers' mark back from {known:?} to {found:?}")]
+    TimersBack {
+        /// The record.
+        at: PhysicalOffset,
+        /// The mark before it.
+        known: Watermark,
+        /// The record's.
+        found: Watermark,
     },
 }

@@ -10,6 +10,8 @@
 //! |     20 | group deleted      | [`GroupDeleted`]                                          | groups, offsets          |
 //! |     21 | offsets committed  | [`OffsetsCommitted`]                                      | offsets                  |
 //! |     22 | queue head set     | [`HeadSet`]                                               | index, heads             |
+//! |     23 | timers fired       | [`TimersFired`]                                           | timers                   |
+//! |     24 | timers carried     | [`TimersCarried`]                                         | timers                   |
 //! |     25 | lock owners        | [`LocksChanged`]                                          | lock owners              |
 //! |     26 | offsets reset      | [`OffsetsReset`]                                          | offsets                  |
 //! |     27 | configuration      | [`KvChanged`]                                             | key–value configuration  |
@@ -26,6 +28,7 @@ use super::kv::KvChanged;
 use super::locks::LocksChanged;
 use super::offsets::{OffsetsCommitted, OffsetsReset};
 use super::payload::{Payload, PayloadError};
+use super::timers::{TimersCarried, TimersFired};
 use super::topics::{TopicDeleted, TopicPut};
 
 /// A message.
@@ -42,6 +45,10 @@ pub const GROUP_DELETED: Kind = Kind::new(20);
 pub const OFFSETS_COMMITTED: Kind = Kind::new(21);
 /// A queue goes on at a higher offset.
 pub const HEAD_SET: Kind = Kind::new(22);
+/// Delayed messages were delivered.
+pub const TIMERS_FIRED: Kind = Kind::new(23);
+/// Delayed messages were appended again before the log's beginning was trimmed.
+pub const TIMERS_CARRIED: Kind = Kind::new(24);
 /// Queues have been locked for a consumer, or released.
 pub const LOCKS_CHANGED: Kind = Kind::new(25);
 /// An operator moved a group in a topic.
@@ -66,6 +73,10 @@ pub enum Change<'a> {
     OffsetsCommitted(OffsetsCommitted),
     /// See [`HEAD_SET`].
     HeadSet(HeadSet),
+    /// See [`TIMERS_FIRED`].
+    TimersFired(TimersFired),
+    /// See [`TIMERS_CARRIED`].
+    TimersCarried(TimersCarried),
     /// See [`LOCKS_CHANGED`].
     LocksChanged(LocksChanged),
     /// See [`OFFSETS_RESET`].
@@ -87,6 +98,8 @@ impl Change<'static> {
             GROUP_DELETED => Self::GroupDeleted(Payload::decode(payload)?),
             OFFSETS_COMMITTED => Self::OffsetsCommitted(Payload::decode(payload)?),
             HEAD_SET => Self::HeadSet(Payload::decode(payload)?),
+            TIMERS_FIRED => Self::TimersFired(Payload::decode(payload)?),
+            TIMERS_CARRIED => Self::TimersCarried(Payload::decode(payload)?),
             LOCKS_CHANGED => Self::LocksChanged(Payload::decode(payload)?),
             OFFSETS_RESET => Self::OffsetsReset(Payload::decode(payload)?),
             KV_CHANGED => Self::KvChanged(Payload::decode(payload)?),

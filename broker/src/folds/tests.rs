@@ -1,6 +1,7 @@
 //! Properties that all folds share.
 
 use proptest::prelude::*;
+use skylark_index::TimerKey;
 use skylark_storage::PhysicalOffset;
 
 use super::groups::{GroupConfig, GroupDeleted, GroupPut};
@@ -8,6 +9,7 @@ use super::heads::{HeadSet, MessagePlace};
 use super::locks::LocksChanged;
 use super::offsets::{OffsetsCommitted, OffsetsReset, TopicCommits};
 use super::payload::Payload;
+use super::timers::{FiredTimer, TimersCarried, TimersFired, Watermark};
 use super::topics::{TopicConfig, TopicDeleted, TopicPut};
 use super::*;
 
@@ -18,6 +20,7 @@ struct Folds {
     groups: Groups,
     offsets: Offsets,
     heads: Heads,
+    timers: Timers,
     lock_owners: LockOwners,
 }
 
@@ -27,7 +30,8 @@ impl Folds {
         self.groups.apply(event)?;
         self.offsets.apply(event)?;
         self.lock_owners.apply(event)?;
-        self.heads.apply(event)
+        self.heads.apply(event)?;
+        self.timers.apply(event)
     }
 }
 
@@ -67,6 +71,12 @@ fn change() -> impl Strategy<Value = Change<'static>> {
                 })
             }
         ),
+        (0..90_u64, 0..3_u32).prop_map(|(step, queue)| {
+            let mark = mark(step, step, 0);
+            let fired = vec![FiredTimer { at: step, queue, queue_offset: step }];
+            Change::TimersFired(TimersFired { mark, fired })
+        }),
+        (0..90_u64).prop_map(|floor| Change::TimersCarried(TimersCarried { mark: mark(0, 0, floor) })),
         (owned(), owned(), prop::collection::vec((0..3_u32, 0..9_u64), 1..3))
             .prop_map(|(group, topic, offsets)| Change::OffsetsReset(OffsetsReset { group, topic, offsets })),
         (owned(), prop::option::of(owned()), prop::collection::vec((owned(), 0..3_u32), 0..3))
@@ -74,14 +84,29 @@ fn change() -> impl Strategy<Value = Change<'static>> {
     ]
 }
 
+fn mark(due: u64, covered: u64, floor: u64) -> Watermark {
+    let through = TimerKey { due, at: PhysicalOffset::new(covered) };
+    Watermark::default().fired(through, PhysicalOffset::new(covered)).carried(PhysicalOffset::new(floor))
+}
+
 /// Makes a possible record of `change` for folds in this state.
 fn possible(mut change: Change<'static>, folds: &Folds) -> Change<'static> {
     match &mut change {
         Change::Message(place) => place.queue_offset = folds.heads.next(place.topic, place.queue),
         Change::HeadSet(head) => head.next += folds.heads.next(&head.topic, head.queue),
+        Change::TimersFired(TimersFired { mark, .. }) | Change::TimersCarried(TimersCarried { mark }) => {
+            *mark = behind(folds.timers.mark(), *mark);
+        }
         _ => {}
     }
     change
+}
+
+/// `known`, moved on by as much as `step` is away from the beginning.
+fn behind(known: Watermark, step: Watermark) -> Watermark {
+    let due = known.through().due + step.through().due;
+    let on = |known: PhysicalOffset, step: PhysicalOffset| known.get() + step.get();
+    mark(due, on(known.covered(), step.covered()), on(known.floor(), step.floor()))
 }
 
 /// The change as it is after a way through the log.
@@ -97,15 +122,17 @@ fn stored(change: &Change<'static>) -> Change<'static> {
         Change::GroupDeleted(payload) => again(payload),
         Change::OffsetsCommitted(payload) => again(payload),
         Change::HeadSet(payload) => again(payload),
+        Change::TimersFired(payload) => again(payload),
+        Change::TimersCarried(payload) => again(payload),
         Change::LocksChanged(payload) => again(payload),
         Change::OffsetsReset(payload) => again(payload),
         Change::KvChanged(payload) => again(payload),
     }
 }
 
-fn hashes(folds: &Folds) -> [u64; 5] {
-    let Folds { topics, groups, offsets, heads, lock_owners } = folds;
-    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), lock_owners.hash()]
+fn hashes(folds: &Folds) -> [u64; 6] {
+    let Folds { topics, groups, offsets, heads, timers, lock_owners } = folds;
+    [topics.hash(), groups.hash(), offsets.hash(), heads.hash(), timers.hash(), lock_owners.hash()]
 }
 
 fn reloaded(folds: &Folds) -> Folds {
@@ -114,6 +141,7 @@ fn reloaded(folds: &Folds) -> Folds {
         groups: Groups::restore(&folds.groups.snapshot()).unwrap(),
         offsets: Offsets::restore(&folds.offsets.snapshot()).unwrap(),
         heads: Heads::restore(&folds.heads.snapshot()).unwrap(),
+        timers: Timers::restore(&folds.timers.snapshot()).unwrap(),
         lock_owners: LockOwners::restore(&folds.lock_owners.snapshot()).unwrap(),
     }
 }
@@ -146,6 +174,7 @@ proptest! {
         prop_assert_eq!(&leader.topics, &late.topics);
         prop_assert_eq!(&leader.groups, &late.groups);
         prop_assert_eq!(&leader.offsets, &late.offsets);
+        prop_assert_eq!(&leader.timers, &late.timers);
         prop_assert_eq!(&leader.lock_owners, &late.lock_owners);
         prop_assert!(leader.heads.iter().eq(late.heads.iter()));
     }

@@ -68,6 +68,9 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     for key in ["timerEnqueueTps", "timerDequeueTps"] {
         put(key, "0.0".to_owned());
     }
+    for (level, delivered, max) in broker.timers.progress(broker) {
+        put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
+    }
     let (messages, bytes) = (counted.puts.total(), counted.puts.bytes());
     #[expect(clippy::cast_precision_loss, reason = "a mean for display")]
     let mean = if messages == 0 { 0.0 } else { bytes as f64 / messages as f64 };

@@ -3,7 +3,7 @@ use super::*;
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn statistics() -> Statistics {
-    Statistics::new(Duration::ZERO, 0, SystemTopics::new("C", "B", None))
+    Statistics::new(Duration::ZERO, 0, SystemTopics::new("C", "B", None, 18))
 }
 
 #[test]
