@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId};
 use skylark_protocol::message::MessageError;
-use skylark_storage::{Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
+use skylark_storage::{Chain, Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
 use tracing::error;
 
 use crate::broker::Broker;
@@ -35,6 +35,8 @@ pub struct Dispatcher {
     topics_changed: bool,
     /// Of the last group applied.
     epoch: Epoch,
+    /// What the group behind the last one applied carries.
+    chain: Option<Chain>,
 }
 
 /// A message taken apart, for the index.
@@ -112,6 +114,7 @@ impl Dispatcher {
             orphans: Vec::new(),
             topics_changed: false,
             epoch,
+            chain: None,
         }
     }
 
@@ -195,7 +198,7 @@ impl Dispatcher {
             }
         }
         self.flush()?;
-        self.epoch = group.epoch;
+        (self.epoch, self.chain) = (group.epoch, Some(group.chain));
         Ok(records)
     }
 
@@ -210,14 +213,12 @@ impl Dispatcher {
         let catalog = broker.catalog.read();
         let mut index = broker.index.write();
         index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
-        if base <= broker.founded_on {
-            return;
-        }
+        let Some(chain) = self.chain.filter(|_| base > broker.founded_on) else { return };
         let head = SnapshotHead {
             log_id: broker.log.log_id(),
             position: base,
             epoch: self.epoch,
-            chain: group.chain,
+            chain,
             oldest_segment: broker.log.frontiers().trimmed,
             epochs: broker.log.epochs(),
         };

@@ -198,6 +198,7 @@ fn a_timer_that_becomes_visible_behind_its_turn_fires_at_once() {
     let broker = std::sync::Arc::clone(&world.running.broker);
     assert_eq!(broker.timers.step(&broker), Next::Now);
     assert_eq!(world.fire(), Next::Arrival);
+    assert_eq!(world.answers().len(), 1);
     assert_eq!(bodies(&mut world, "t"), ["first", "second"]);
     world.crash(true);
     assert_eq!(world.advance(1_000_000), Next::Arrival);
