@@ -290,13 +290,6 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a commit of nobody", Code::UPDATE_CONSUMER_OFFSET, commit("nobody", "topic", 1), b"", 26),
         ("a commit for no topic", Code::UPDATE_CONSUMER_OFFSET, commit("group", "nowhere", 1), b"", 17),
         (
-            "a commit of nothing, as Node says it",
-            Code::UPDATE_CONSUMER_OFFSET,
-            commit("group", "topic", -1),
-            b"",
-            0,
-        ),
-        (
             "an offset that is not there",
             Code::QUERY_CONSUMER_OFFSET,
             with(commit("group", "topic", 0), &[("setZeroIfNotFound", text("false"))]),
