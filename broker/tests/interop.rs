@@ -4,6 +4,16 @@
 //! print a line per check; here brokers are started, stopped and killed beneath them. Without Java, Maven or Go
 //! the tests say so and skip; `SKYLARK_INTEROP=required` makes that a failure. `SKYLARK_INTEROP_PERCENT` runs the
 //! two long ones with a share of their messages.
+//!
+//! What is expected is what Apache's broker does, which can be seen:
+//!
+//! ```text
+//! SKYLARK_INTEROP_AGAINST=apache cargo test -p skylark-broker --test interop java_
+//! cargo test -p skylark-broker --test interop -- --ignored mqadmin
+//! ```
+//!
+//! The first runs the scenarios that go through kills against Apache's broker, the second has `mqadmin` compare two
+//! of Apache's brokers.
 
 mod support;
 

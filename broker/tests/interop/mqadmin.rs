@@ -25,8 +25,9 @@ use cases::{Case, LOADED, Sides, UNLOADED};
 use output::{Row, Volatile, differ, rows};
 
 const COMMAND_WITHIN: Duration = Duration::from_secs(90);
-/// Apache makes some of its own topics, and both register new ones, a moment after they could be asked.
-const SETTLED_WITHIN: Duration = Duration::from_secs(15);
+/// Apache makes some of its own topics, and both register new ones, a moment after they could be asked. All commands
+/// together wait this long for it, so that many differences do not take many times as long to be told.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Statistics of a minute are kept in samples ten seconds apart: after two there is a rate.
 const RATES_WITHIN: Duration = Duration::from_secs(45);
 
@@ -75,13 +76,14 @@ fn run(tool: &mut Tool, sides: &[Side; 2], print: bool) -> Vec<String> {
     let volatile = Volatile::read();
     let prepared = tool.step(&format!("@prepare\t{}\t{}", sides[0].nameserver, sides[1].nameserver));
     let values = Sides::read(&prepared);
+    let mut patience = PATIENCE;
     let mut differences = Vec::new();
     for case in UNLOADED {
-        differences.extend(compare_case(tool, sides, &values, case, &volatile, print));
+        differences.extend(compare_case(tool, sides, &values, case, &volatile, &mut patience, print));
     }
     tool.step("@load");
     for case in LOADED {
-        differences.extend(compare_case(tool, sides, &values, case, &volatile, print));
+        differences.extend(compare_case(tool, sides, &values, case, &volatile, &mut patience, print));
     }
     differences
 }
@@ -92,9 +94,10 @@ fn compare_case(
     values: &Sides,
     case: &Case,
     volatile: &Volatile,
+    patience: &mut Duration,
     print: bool,
 ) -> Vec<String> {
-    let deadline = Instant::now() + SETTLED_WITHIN;
+    let begun = Instant::now();
     let (found, theirs) = loop {
         let [theirs, ours] = [0, 1].map(|side| tool.shown(case, &sides[side], values, side, volatile));
         let found = match (theirs, &ours) {
@@ -104,10 +107,13 @@ fn compare_case(
                 (failures.into_iter().flatten().cloned().collect(), theirs.unwrap_or_default())
             }
         };
-        if found.0.is_empty() || !case.settles || Instant::now() >= deadline {
+        if found.0.is_empty() || !case.settles || begun.elapsed() >= *patience {
             break found;
         }
     };
+    if case.settles && !found.is_empty() {
+        *patience = patience.saturating_sub(begun.elapsed());
+    }
     println!("{} mqadmin {}", if found.is_empty() { "ok" } else { "FAILED" }, case.command);
     for difference in &found {
         println!("  {difference}");
@@ -135,7 +141,9 @@ fn rates(tool: &mut Tool, sides: &[Side; 2], deadline: Instant) -> Vec<String> {
                         let row = rows.iter().find(|row| row.values().any(|cell| cell.contains(row_of)));
                         let empty = Row::new();
                         let row = row.unwrap_or(&empty);
-                        let zero = columns.iter().filter(|column| !row.get(**column).is_some_and(nonzero));
+                        let zero = columns
+                            .iter()
+                            .filter(|column| !row.get(**column).is_some_and(|cell| nonzero(cell)));
                         zero.map(|column| format!("{column} is {:?} in {row:?}", row.get(*column))).collect()
                     }
                 };
@@ -160,7 +168,7 @@ fn rates(tool: &mut Tool, sides: &[Side; 2], deadline: Instant) -> Vec<String> {
 }
 
 /// Whether the first number in a cell is above zero.
-fn nonzero(cell: &String) -> bool {
+fn nonzero(cell: &str) -> bool {
     let number: String =
         cell.chars().take_while(|character| character.is_ascii_digit() || *character == '.').collect();
     number.parse::<f64>().is_ok_and(|number| number > 0.0)
@@ -232,10 +240,9 @@ impl Tool {
         let words: Vec<String> = words.collect();
         let printed = self.ask(&format!("{}\t-n\t{}", words.join("\t"), side.nameserver));
         // The tool ends with 0 whatever happened, and tells of failures on standard error.
-        if let Some(failure) = printed.err.iter().find(|line| line.contains("Exception")) {
-            if !case.fails {
-                return Err(format!("mqadmin {} of {}: {failure}", case.command, side.name));
-            }
+        let failure = printed.err.iter().find(|line| line.contains("Exception"));
+        if let Some(failure) = failure.filter(|_| !case.fails) {
+            return Err(format!("mqadmin {} of {}: {failure}", case.command, side.name));
         }
         let nameserver = side.nameserver.to_string();
         let lines = printed.out.iter().chain(printed.err.iter().filter(|_| case.fails));

@@ -47,11 +47,7 @@ fn tables(lines: &[String]) -> Vec<Row> {
                 |at: usize| heading.get(at).map_or_else(|| format!("column {at}"), |name| (*name).to_owned());
             rows.push(cells(line).into_iter().enumerate().map(|(at, cell)| (name(at), cell)).collect());
         } else {
-            rows.extend(
-                field(line)
-                    .map(|field| Row::from([field]))
-                    .or_else(|| Some(text(&[line.clone()])[0].clone())),
-            );
+            rows.push(Row::from([field(line).unwrap_or_else(|| (String::new(), line.clone()))]));
         }
     }
     rows
