@@ -17,6 +17,7 @@ use skylark_protocol::command::groups::SubscriptionGroupConfig;
 use skylark_protocol::command::locks::MessageQueue;
 use skylark_protocol::command::offset_tables::ConsumerOffsets;
 use skylark_protocol::command::query::ConsumeQueueEntries;
+use skylark_protocol::command::reset::ResetOffsets;
 use skylark_protocol::command::route::TopicList;
 use skylark_protocol::command::stats::{
     BrokerConsumeStats, BrokerStatsData, ConsumeOffset, ConsumeStats, TopicOffset, TopicStatsTable,
@@ -26,6 +27,7 @@ use skylark_protocol::command::topics::TopicConfig;
 use skylark_protocol::command::{configuration, kv::KvTable};
 use skylark_protocol::header::Language;
 use skylark_protocol::outgoing::Value;
+use support::raw::{pull_fields, send_fields};
 
 const HEARTBEAT: &[u8] = br#"{"clientID":"c@1","producerDataSet":[{"groupName":"P"}],"consumerDataSet":[{
     "groupName":"G","consumeType":"CONSUME_PASSIVELY","messageModel":"CLUSTERING",
@@ -364,6 +366,58 @@ fn a_lone_master_says_so() {
     assert!(
         status["haConnectionInfo"].as_array().unwrap().is_empty()
             && status["haClientRuntimeInfo"].is_object()
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_sends_with_its_numbers_until_there_is_room() {
+    let mut bench = with_messages();
+    // A tebibyte, of which a twentieth is left.
+    bench.leave_space(Some((1 << 40) / 20));
+    let refused = bench.call(Code::SEND_MESSAGE_V2, &send_fields("T", 0, ""), b"body");
+    assert_eq!(refused.code, 14);
+    assert!(
+        refused.remark.contains("95.0 % full") && refused.remark.contains("above 90 %"),
+        "{}",
+        refused.remark
+    );
+    bench.commit("G", "T", 0, 3);
+    bench.pull("G", "T", 0, 0);
+    bench.leave_space(None);
+    bench.send("T", 0);
+}
+
+#[test]
+fn a_reset_stands_until_a_pull_has_been_sent_there() {
+    let mut bench = with_messages();
+    let reset = [
+        ("topic", Value::Text("T")),
+        ("group", Value::Text("G")),
+        ("timestamp", Value::Number(i64::try_from(NOW_MS).unwrap() + 1000)),
+        ("isForce", Value::Flag(true)),
+    ];
+    let body = bench.ok(Code::INVOKE_BROKER_TO_RESET_OFFSET, &reset, b"").body;
+    let table = ResetOffsets::decode(&body).unwrap().offset_table;
+    assert_eq!(table[&queue("T", 0)], 1);
+    let committed = |bench: &mut Bench| {
+        let fields = [consumer_group("G")[0], topic("T")[0], ("queueId", Value::Number(0))];
+        bench.ok(Code::QUERY_CONSUMER_OFFSET, &fields, b"").fields["offset"].clone()
+    };
+    bench.commit("G", "T", 0, 3);
+    assert_eq!(committed(&mut bench), "1", "a consumer that does not know of it changes nothing");
+    let moved = bench.call(Code::PULL_MESSAGE, &pull_fields("G", "T", 0, 3), b"");
+    assert_eq!((moved.code, moved.fields["nextBeginOffset"].as_str()), (21, "1"));
+    bench.pull("G", "T", 0, 1);
+    bench.commit("G", "T", 0, 2);
+    assert_eq!(committed(&mut bench), "2");
+
+    let nobody = [reset[0], ("group", Value::Text("nobody")), reset[2], reset[3]];
+    assert_eq!(bench.call(Code::INVOKE_BROKER_TO_RESET_OFFSET, &nobody, b"").code, 26);
+    let beyond = [reset[0], reset[1], reset[2], reset[3], ("queueId", 0.into()), ("offset", 9.into())];
+    let refused = bench.call(Code::INVOKE_BROKER_TO_RESET_OFFSET, &beyond, b"");
+    assert_eq!(
+        (refused.code, refused.remark.as_str()),
+        (1, "Target offset 9 not in consume queue range [0-3]")
     );
 }
 

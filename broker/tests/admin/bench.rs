@@ -25,6 +25,7 @@ const ROUNDS_MAX: u32 = 1000;
 pub(crate) struct Bench {
     running: Running,
     clock: SimulatedClock,
+    disk: Disk,
     session: Box<dyn Session>,
 }
 
@@ -32,20 +33,28 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let clock = SimulatedClock::new(NOW_MS);
         let config = Config::new(Settings::default()).expect("sound settings");
-        let mut running = Broker::open(Arc::new(Disk::new(1)), Arc::new(clock.clone()), &config).unwrap();
+        let disk = Disk::new(1);
+        let mut running = Broker::open(Arc::new(disk.clone()), Arc::new(clock.clone()), &config).unwrap();
         while running.broker.applied.get() < running.prepared {
             step(&mut running);
         }
         let address: SocketAddr = "10.0.0.1:5".parse().unwrap();
         let peer = Peer { listener: Listener::Broker, address, identity: None };
         let session = ClientService::new(Arc::clone(&running.broker)).accept(peer);
-        Self { running, clock, session }
+        Self { running, clock, disk, session }
     }
 
     /// Time goes by.
     pub(crate) fn advance(&mut self, by: Duration) {
         self.clock.advance(by);
         self.running.broker.tick();
+    }
+
+    /// So many bytes are left on the disk, and the archivist has noticed.
+    pub(crate) fn leave_space(&mut self, bytes: Option<u64>) {
+        self.disk.set_space_left(bytes);
+        self.advance(Duration::from_secs(2));
+        self.running.archivist.step();
     }
 
     /// Sends a request and lets everything run until its answer is there.
