@@ -292,7 +292,10 @@ impl Archivist {
             }
         }
         // First nobody is led there any more, then it goes.
-        while let Some(plan) = broker.index.read().trim_plan(next) {
+        loop {
+            // Not as the loop's condition, where the guard would live on.
+            let plan = broker.index.read().trim_plan(next);
+            let Some(plan) = plan else { break };
             let trim = plan.read()?;
             broker.index.write().trim(trim);
         }

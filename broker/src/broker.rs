@@ -31,7 +31,8 @@ use crate::folds::groups::GroupPut;
 use crate::folds::offsets::OffsetsReset;
 use crate::folds::payload::Payload;
 use crate::folds::topics::{TopicConfig, TopicPut};
-use crate::folds::{Groups, LockOwners, OffsetsOverlay, Topics};
+use crate::folds::{Groups, Kv, LockOwners, OffsetsOverlay, Topics};
+use crate::hosted::Hosted;
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
@@ -92,6 +93,8 @@ pub struct Broker {
     pub timers: TimerEngine,
     /// What becomes of finished segments.
     pub archive: Archive,
+    /// The nameserver inside.
+    pub hosted: Hosted,
     /// How long messages are kept.
     pub retention: Retention,
     /// Where folding began at this start: at the newest snapshot.
@@ -121,14 +124,16 @@ pub struct Catalog {
     pub groups: Groups,
     /// The fold of the owners of queue locks.
     pub lock_owners: LockOwners,
+    /// The fold of what the nameserver inside was told.
+    pub kv: Kv,
     queues: HashMap<Box<str>, Box<[QueueId]>, RandomState>,
 }
 
 impl Catalog {
     /// A catalog with the queues of all topics.
-    pub fn new(topics: Topics, groups: Groups, lock_owners: LockOwners, index: &mut Index) -> Self {
+    pub fn new(topics: Topics, groups: Groups, lock_owners: LockOwners, kv: Kv, index: &mut Index) -> Self {
         let names: Vec<String> = topics.iter().map(|(topic, _)| topic.to_owned()).collect();
-        let mut catalog = Self { topics, groups, lock_owners, queues: HashMap::default() };
+        let mut catalog = Self { topics, groups, lock_owners, kv, queues: HashMap::default() };
         names.iter().for_each(|topic| catalog.resolve(topic, index));
         catalog
     }
@@ -247,6 +252,7 @@ impl Broker {
             readers: Readers::default(),
             timers: TimerEngine::new(state.timers),
             archive: Archive::default(),
+            hosted: Hosted::default(),
             retention: config.retention,
             founded_on: start,
             log,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use skylark_index::{Entry, Extras, HeadError, Index, PushError, QueueId};
 use skylark_protocol::message::MessageError;
-use skylark_storage::{Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
+use skylark_storage::{Chain, Epoch, Group, GroupQueue, PhysicalOffset, Record, Stopped};
 use tracing::error;
 
 use crate::broker::Broker;
@@ -12,6 +12,7 @@ use crate::folds::fold::{Event, Fold, FoldError};
 use crate::folds::groups::GroupDeleted;
 use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
+use crate::folds::kv::KvChanged;
 use crate::folds::payload::PayloadError;
 use crate::folds::topics::{TopicDeleted, TopicPut};
 use crate::indexing::{Indexed, indexed};
@@ -34,6 +35,8 @@ pub struct Dispatcher {
     topics_changed: bool,
     /// Of the last group applied.
     epoch: Epoch,
+    /// What the group behind the last one applied carries.
+    chain: Option<Chain>,
 }
 
 /// A message taken apart, for the index.
@@ -111,6 +114,7 @@ impl Dispatcher {
             orphans: Vec::new(),
             topics_changed: false,
             epoch,
+            chain: None,
         }
     }
 
@@ -194,7 +198,7 @@ impl Dispatcher {
             }
         }
         self.flush()?;
-        self.epoch = group.epoch;
+        (self.epoch, self.chain) = (group.epoch, Some(group.chain));
         Ok(records)
     }
 
@@ -209,23 +213,19 @@ impl Dispatcher {
         let catalog = broker.catalog.read();
         let mut index = broker.index.write();
         index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
-        if base <= broker.founded_on {
-            return;
-        }
+        let Some(chain) = self.chain.filter(|_| base > broker.founded_on) else { return };
         let head = SnapshotHead {
             log_id: broker.log.log_id(),
             position: base,
             epoch: self.epoch,
-            chain: group.chain,
+            chain,
             oldest_segment: broker.log.frontiers().trimmed,
             epochs: broker.log.epochs(),
         };
         let snapshot = Folds {
-            topics: &catalog.topics,
-            groups: &catalog.groups,
+            catalog: &catalog,
             offsets: &broker.offsets.lock().folded,
             heads: &self.heads,
-            lock_owners: &catalog.lock_owners,
             timers: &broker.timers.folded.lock(),
             index: &index,
         }
@@ -288,6 +288,7 @@ impl Dispatcher {
         catalog.topics.apply(&event)?;
         catalog.groups.apply(&event)?;
         catalog.lock_owners.apply(&event)?;
+        catalog.kv.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
         broker.timers.folded.lock().apply(&event)?;
         self.heads.apply(&event)?;
@@ -313,6 +314,7 @@ impl Dispatcher {
                 broker.locks.forget_group(group);
                 broker.statistics.forget_group(group);
             }
+            Change::KvChanged(KvChanged { change }) => broker.hosted.apply(change),
             Change::HeadSet(HeadSet { topic, queue, next }) => {
                 let mut index = broker.index.write();
                 let queue = index.register(topic, *queue);

@@ -16,12 +16,14 @@
 //! | where a queue goes on                   | `heads`                                   |
 //! | which delayed messages were delivered   | `timers`                                  |
 //! | who consumes which queue in order       | `locks`                                   |
+//! | what the nameserver inside is told      | `kv`                                      |
 //! | commits that are not in the log yet     | `overlay`                                 |
 
 pub mod fold;
 pub mod groups;
 pub mod heads;
 pub mod kinds;
+pub mod kv;
 pub mod locks;
 pub mod offsets;
 pub mod overlay;
@@ -34,6 +36,7 @@ pub use fold::{Event, Fold, FoldError};
 pub use groups::Groups;
 pub use heads::Heads;
 pub use kinds::Change;
+pub use kv::Kv;
 pub use locks::LockOwners;
 pub use offsets::Offsets;
 pub use overlay::OffsetsOverlay;

@@ -94,6 +94,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::CLEAN_EXPIRED_CONSUMEQUEUE | RequestCode::CLEAN_UNUSED_TOPIC => {
             cleaning::nothing_left(request, answers)
         }
+        RequestCode::DELETE_EXPIRED_COMMITLOG => cleaning::expired(broker, request, answers),
         RequestCode::GET_BROKER_HA_STATUS => replication::status(broker, request, answers),
         code => Err(Refusal::new(
             ResponseCode::REQUEST_CODE_NOT_SUPPORTED,

@@ -19,6 +19,7 @@
 //! | what clients are asked                            | `calls`                       |
 //! | who is connected, who holds which queue           | `membership`, `locks`         |
 //! | what the nameservers are told                     | `registrar`                   |
+//! | the nameserver inside                             | `hosted`                      |
 //! | what a restart begins with                        | `state`, `snapshots`          |
 //! | what becomes of finished segments                 | `archivist`, `retention`      |
 //! | how a broker starts, and what its parts share     | `broker`                      |
@@ -43,6 +44,7 @@ pub mod dispatch;
 pub mod folds;
 pub mod handlers;
 pub mod held;
+pub mod hosted;
 pub mod indexing;
 pub mod locks;
 pub mod membership;

@@ -9,7 +9,7 @@ use skylark_storage::{CommitLog, Epoch, Files, PhysicalOffset};
 use tracing::info;
 
 use crate::broker::Catalog;
-use crate::folds::{Fold, Groups, Heads, LockOwners, Offsets, Timers, Topics};
+use crate::folds::{Fold, Heads, Offsets, Timers};
 use crate::snapshots::{Snapshot, SnapshotHead, Snapshots};
 
 /// The sections of a snapshot. Numbers are never given twice.
@@ -20,13 +20,14 @@ mod section {
     pub(super) const HEADS: u8 = 4;
     pub(super) const LOCK_OWNERS: u8 = 5;
     pub(super) const TIMERS: u8 = 6;
+    pub(super) const KV: u8 = 7;
     pub(super) const INDEX: u8 = 8;
 }
 
 /// Everything that is computed from the log's records.
 #[derive(Default)]
 pub struct State {
-    /// Topics, groups and owners of locks.
+    /// Topics, groups, owners of locks, and what the nameserver inside was told.
     pub catalog: Catalog,
     /// Where groups go on.
     pub offsets: Offsets,
@@ -126,6 +127,7 @@ impl State {
             fold(position, section::TOPICS, bytes(section::TOPICS)?)?,
             fold(position, section::GROUPS, bytes(section::GROUPS)?)?,
             fold(position, section::LOCK_OWNERS, bytes(section::LOCK_OWNERS)?)?,
+            fold(position, section::KV, bytes(section::KV)?)?,
             &mut index,
         );
         info!(position = position.get(), missing = index.missing().len(), "snapshot loaded");
@@ -143,16 +145,12 @@ fn fold<F: Fold>(position: PhysicalOffset, section: u8, bytes: &[u8]) -> Result<
 
 /// The folds at a segment's beginning, as a snapshot.
 pub struct Folds<'a> {
-    /// Topics.
-    pub topics: &'a Topics,
-    /// Groups.
-    pub groups: &'a Groups,
+    /// Topics, groups, owners of locks, and what the nameserver inside was told.
+    pub catalog: &'a Catalog,
     /// Where groups go on.
     pub offsets: &'a Offsets,
     /// Where queues go on.
     pub heads: &'a Heads,
-    /// Owners of locks.
-    pub lock_owners: &'a LockOwners,
     /// Which delayed messages were delivered.
     pub timers: &'a Timers,
     /// The consume queues, of which nothing was pushed behind the segment's beginning.
@@ -163,12 +161,13 @@ impl Folds<'_> {
     /// Everything as bytes. Takes about a tenth of a second for a million queues with an offset.
     pub fn snapshot(&self, head: SnapshotHead) -> Snapshot {
         let sections = [
-            (section::TOPICS, self.topics.snapshot()),
-            (section::GROUPS, self.groups.snapshot()),
+            (section::TOPICS, self.catalog.topics.snapshot()),
+            (section::GROUPS, self.catalog.groups.snapshot()),
             (section::OFFSETS, self.offsets.snapshot()),
             (section::HEADS, self.heads.snapshot()),
-            (section::LOCK_OWNERS, self.lock_owners.snapshot()),
+            (section::LOCK_OWNERS, self.catalog.lock_owners.snapshot()),
             (section::TIMERS, self.timers.snapshot()),
+            (section::KV, self.catalog.kv.snapshot()),
             (section::INDEX, self.index.snapshot()),
         ];
         Snapshot { head, sections: BTreeMap::from(sections) }

@@ -289,7 +289,6 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         ("a group with a blank", Code::PULL_MESSAGE, pull(&[("consumerGroup", text("no blanks"))]), b"", 26),
         ("a commit of nobody", Code::UPDATE_CONSUMER_OFFSET, commit("nobody", "topic", 1), b"", 26),
         ("a commit for no topic", Code::UPDATE_CONSUMER_OFFSET, commit("group", "nowhere", 1), b"", 17),
-        ("a negative commit", Code::UPDATE_CONSUMER_OFFSET, commit("group", "topic", -1), b"", 29),
         (
             "an offset that is not there",
             Code::QUERY_CONSUMER_OFFSET,

@@ -70,11 +70,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// A registry as a broker hosts it.
-pub(super) fn start(runtime: &Runtime, clock: Arc<dyn Clock>, listen: SocketAddr) -> Arc<NameServerService> {
-    keep(runtime, clock, server(listen))
-}
-
 /// A registry that knows nobody yet.
 pub(super) fn server(listen: SocketAddr) -> Arc<NameServer> {
     Arc::new(NameServer::new([("listenPort".to_owned(), listen.port().to_string())]))

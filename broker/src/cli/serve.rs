@@ -20,6 +20,7 @@ use crate::broker::{Broker, COMMIT_INTERVAL, Running, TICK};
 use crate::config::broker_conf::{self, BrokerConf};
 use crate::config::{Config, Mistakes, Settings, reachable};
 use crate::dispatch;
+use crate::hosted::Hosted;
 use crate::registrar::Registrar;
 use crate::session::ClientService;
 
@@ -123,7 +124,9 @@ fn serve(
 
     let mut listening = Vec::new();
     if let Some(address) = config.namesrv_listen {
-        let service = nameserver::start(runtime, clock, address);
+        let server = nameserver::server(address);
+        Hosted::host(broker, &server);
+        let service = nameserver::keep(runtime, clock, server);
         listening
             .push(transport.listen(address, Listener::NameServer, service).map_err(cannot_listen(address))?);
     }

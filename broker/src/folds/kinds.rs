@@ -14,6 +14,7 @@
 //! |     24 | timers carried     | [`TimersCarried`]                                         | timers                   |
 //! |     25 | lock owners        | [`LocksChanged`]                                          | lock owners              |
 //! |     26 | offsets reset      | [`OffsetsReset`]                                          | offsets                  |
+//! |     27 | configuration      | [`KvChanged`]                                             | key–value configuration  |
 //!
 //! Numbers are never given twice. Every payload but a message's begins with a version byte; see [`payload`].
 //!
@@ -23,6 +24,7 @@ use skylark_storage::Kind;
 
 use super::groups::{GroupDeleted, GroupPut};
 use super::heads::{HeadSet, MessagePlace};
+use super::kv::KvChanged;
 use super::locks::LocksChanged;
 use super::offsets::{OffsetsCommitted, OffsetsReset};
 use super::payload::{Payload, PayloadError};
@@ -51,6 +53,8 @@ pub const TIMERS_CARRIED: Kind = Kind::new(24);
 pub const LOCKS_CHANGED: Kind = Kind::new(25);
 /// An operator moved a group in a topic.
 pub const OFFSETS_RESET: Kind = Kind::new(26);
+/// A tool has changed the configuration of the nameserver that the broker hosts.
+pub const KV_CHANGED: Kind = Kind::new(27);
 
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +81,8 @@ pub enum Change<'a> {
     LocksChanged(LocksChanged),
     /// See [`OFFSETS_RESET`].
     OffsetsReset(OffsetsReset),
+    /// See [`KV_CHANGED`].
+    KvChanged(KvChanged),
 }
 
 impl Change<'static> {
@@ -96,6 +102,7 @@ impl Change<'static> {
             TIMERS_CARRIED => Self::TimersCarried(Payload::decode(payload)?),
             LOCKS_CHANGED => Self::LocksChanged(Payload::decode(payload)?),
             OFFSETS_RESET => Self::OffsetsReset(Payload::decode(payload)?),
+            KV_CHANGED => Self::KvChanged(Payload::decode(payload)?),
             _ => return Err(PayloadError::UnknownKind { kind: kind.get() }),
         })
     }

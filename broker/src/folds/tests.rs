@@ -126,6 +126,7 @@ fn stored(change: &Change<'static>) -> Change<'static> {
         Change::TimersCarried(payload) => again(payload),
         Change::LocksChanged(payload) => again(payload),
         Change::OffsetsReset(payload) => again(payload),
+        Change::KvChanged(payload) => again(payload),
     }
 }
 

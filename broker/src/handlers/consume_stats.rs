@@ -83,7 +83,7 @@ fn tables_of(broker: &Broker, group: &str, only_ordered: bool) -> Vec<ConsumeSta
         let mut progress = Progress::default();
         if progress.add(broker, group, &topic, |config| config.write_queues) {
             let Progress { rows, times, consume_tps } = progress;
-            tables.push(ConsumeStats { consume_tps, offset_table: with_times(rows, &times.wait()) });
+            tables.push(ConsumeStats { consume_tps, offset_table: with_times(rows, &times.wait(broker)) });
         }
     }
     tables

@@ -55,9 +55,6 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     let asked = UpdateConsumerOffset::decode(request.header)?;
     let (group, topic) = (asked.consumer_group, asked.topic);
     let queue = queue_number(asked.queue_id)?;
-    let offset = u64::try_from(asked.commit_offset).map_err(|_| {
-        FieldError::invalid("commitOffset", "an offset from 0 on", &asked.commit_offset.to_string())
-    })?;
     {
         let catalog = broker.catalog.read();
         if catalog.groups.get(group).is_none() {
@@ -75,7 +72,10 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     if let Some(stopped) = broker.log.stopped() {
         return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, stopped.to_string()));
     }
-    commit(broker, request.connection, group, topic, queue, offset);
+    // Clients that have consumed nothing say -1 every few seconds; that is no offset.
+    if let Ok(offset) = u64::try_from(asked.commit_offset) {
+        commit(broker, request.connection, group, topic, queue, offset);
+    }
     answers.success(request.reply, &[])
 }
 

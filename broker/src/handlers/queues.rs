@@ -56,9 +56,7 @@ pub fn entries(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers
     let reply = request.reply;
     let bytes = count as u64 * ENTRY_BYTES;
     broker.readers.submit(request.connection, reply, bytes, move |broker, out| {
-        let entries = read(broker, queue, from, count).map_err(|error| {
-            Refusal::new(ResponseCode::SYSTEM_ERROR, format!("the queue's index cannot be read: {error}"))
-        })?;
+        let entries = read(broker, queue, from, count).map_err(|error| broker.unreadable(&error))?;
         answer.queue_data = entries.into_iter().map(wire).collect();
         reply.respond(out, ResponseCode::SUCCESS, None, &[], answer.encode().into());
         Ok(())

@@ -37,8 +37,8 @@ impl StoreTimes {
     /// May wait for the disk.
     ///
     /// A time that cannot be read is taken for none: how far everybody is can be told without it.
-    pub fn wait(self) -> Vec<Option<u64>> {
-        self.asked.into_iter().map(Asked::wait).collect()
+    pub fn wait(self, broker: &Broker) -> Vec<Option<u64>> {
+        self.asked.into_iter().map(|asked| asked.wait(broker)).collect()
     }
 
     /// Answers a request with the body that `body` makes of them: at once, or by a reader thread.
@@ -51,24 +51,25 @@ impl StoreTimes {
     ) -> Handled {
         let reply = request.reply;
         if self.asked.iter().all(|asked| matches!(asked, Asked::Known(_))) {
-            return answers.body(reply, body(&self.wait()));
+            return answers.body(reply, body(&self.wait(broker)));
         }
         let bytes = self.asked.len() as u64 * BYTES_EACH;
-        broker.readers.submit(request.connection, reply, bytes, move |_broker, out| {
-            reply.respond(out, ResponseCode::SUCCESS, None, &[], body(&self.wait()).into());
+        broker.readers.submit(request.connection, reply, bytes, move |broker, out| {
+            reply.respond(out, ResponseCode::SUCCESS, None, &[], body(&self.wait(broker)).into());
             Ok(())
         })
     }
 }
 
 impl Asked {
-    fn wait(self) -> Option<u64> {
+    fn wait(self, broker: &Broker) -> Option<u64> {
         match self {
             Self::Known(time) => time,
             Self::Sealed(view, offset) => match view.entry(offset) {
                 Ok(entry) => entry.map(|entry| entry.stored_at),
                 Err(error) => {
-                    warn!(offset, %error, "a message's store time is not known");
+                    let refusal = broker.unreadable(&error);
+                    warn!(offset, error = refusal.remark, "a message's store time is not known");
                     None
                 }
             },

@@ -94,8 +94,11 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
             450..600 => {
                 world.running.dispatcher.step().unwrap();
             }
-            600..640 => {
+            600..630 => {
                 world.running.housekeeper.step();
+            }
+            630..640 => {
+                world.running.archivist.step();
             }
             640..780 => {
                 world.running.broker.timers.step(&world.running.broker);

@@ -155,10 +155,10 @@ fn the_largest_message_can_be_delayed() {
     let mut world = World::new(6, small);
     let unit_bytes_max = usize::try_from(world.broker().log.unit_bytes_max()).unwrap();
     let mut taken = 0;
-    for bytes in unit_bytes_max - 1500..unit_bytes_max {
+    for bytes in (unit_bytes_max - 1500..unit_bytes_max).step_by(5) {
         taken += usize::from(world.send(&topic, &level(1), &vec![1; bytes]).code == 0);
     }
-    assert!(taken > 500, "{taken}");
+    assert!(taken > 100, "{taken}");
     assert_eq!(world.advance(1_000_000), Next::Arrival);
     assert_eq!(world.pulled(&topic, 0).len(), taken);
     assert_eq!(world.broker().timers.undeliverable(), 0);
@@ -198,6 +198,7 @@ fn a_timer_that_becomes_visible_behind_its_turn_fires_at_once() {
     let broker = std::sync::Arc::clone(&world.running.broker);
     assert_eq!(broker.timers.step(&broker), Next::Now);
     assert_eq!(world.fire(), Next::Arrival);
+    assert_eq!(world.answers().len(), 1);
     assert_eq!(bodies(&mut world, "t"), ["first", "second"]);
     world.crash(true);
     assert_eq!(world.advance(1_000_000), Next::Arrival);

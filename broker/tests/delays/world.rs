@@ -171,11 +171,13 @@ impl World {
         self.call(RequestCode::SEND_MESSAGE_V2, &send_fields(topic, 0, properties), body)
     }
 
-    /// Every message of a queue.
+    /// Every message of a queue that is still there.
     pub fn pulled(&mut self, topic: &str, queue: u32) -> Vec<Pulled> {
         let mut pulled: Vec<Pulled> = Vec::new();
+        let fields = [("topic", Value::Text(topic)), ("queueId", queue.into())];
+        let min = self.call(RequestCode::GET_MIN_OFFSET, &fields, &[]).number("offset");
         loop {
-            let offset = pulled.last().map_or(0, |last| last.queue_offset + 1);
+            let offset = pulled.last().map_or(min, |last| last.queue_offset + 1);
             let answer = self.call(RequestCode::PULL_MESSAGE, &pull_fields("CG", topic, queue, offset), &[]);
             if answer.code != 0 {
                 return pulled;

@@ -7,11 +7,15 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use skylark_protocol::code::{RequestCode, ResponseCode};
+use skylark_protocol::outgoing::Value;
 use tempfile::TempDir;
 
 use crate::support::process::{Process, Signal};
+use crate::support::raw::Raw;
 use crate::support::server::free_port;
 use crate::toolchain;
 
@@ -106,6 +110,7 @@ impl Apache {
     pub(crate) fn start(class_path: &str) -> Self {
         let nameserver = NameServer::start(class_path);
         let broker = Broker::start(class_path, nameserver.address);
+        registered(nameserver.address);
         let (nameserver_address, broker_address) = (nameserver.address, broker.address);
         Self {
             server: broker,
@@ -127,6 +132,22 @@ pub(crate) fn mqadmin(
     command.args(["-Xmx256m", "org.apache.rocketmq.tools.command.MQAdminStartup"]);
     command.args(arguments).arg("-n").arg(nameserver.to_string());
     Process::start(&format!("mqadmin {}", arguments.join(" ")), &mut command)
+}
+
+/// Returns once the name server knows the broker's topics, which it is told a moment after the broker accepts.
+fn registered(nameserver: SocketAddr) {
+    let deadline = Instant::now() + START_WITHIN;
+    let mut connection = Raw::connect(nameserver).expect("the name server has started");
+    loop {
+        let fields = [("topic", Value::Text("TBW102"))];
+        let route = connection.call(RequestCode::GET_ROUTEINFO_BY_TOPIC, &fields, &[]);
+        if route.expect("the name server answers").code == ResponseCode::SUCCESS.0 {
+            return;
+        }
+        assert!(Instant::now() < deadline, "the broker is not registered");
+        // Nobody tells a client when a broker registers.
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn directory() -> TempDir {

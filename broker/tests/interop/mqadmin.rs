@@ -1,198 +1,257 @@
 //! Apache's `mqadmin` shows the same of Skylark as of Apache's own broker in the same state, row by row and column
 //! by column. Columns that measure instead of stating are listed in `mqadmin/volatile-columns.txt`; of those only
 //! the form has to agree (`0.00(0,0ms)`, say), so a field that the tool did not get still shows.
+//!
+//! The state is made by one program on both at once, message for message with the same ids. It runs the commands
+//! too, all in one JVM.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::Path;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::apache::{Apache, mqadmin};
+use crate::apache::Apache;
+use crate::scenario::JavaClient;
+use crate::support::process::Process;
 use crate::support::server::Server;
 use crate::toolchain;
 
+#[path = "mqadmin/cases.rs"]
+mod cases;
+#[path = "mqadmin/output.rs"]
+mod output;
+
+use cases::{Case, LOADED, Sides, UNLOADED};
+use output::{Row, Volatile, differ, rows};
+
 const COMMAND_WITHIN: Duration = Duration::from_secs(90);
-/// Apache makes some of its own topics, and both register new ones, a moment after they could be asked.
-const SETTLED_WITHIN: Duration = Duration::from_secs(60);
-
-/// How an output is read.
-#[derive(Clone, Copy, PartialEq)]
-enum Form {
-    /// Columns under a heading that begins with `#`; the order of rows says nothing.
-    Table,
-    /// Lines of which the order says nothing.
-    Rows,
-    /// Text in which everything counts.
-    Text,
-}
-
-/// What is run on both, in this order; `{broker}` stands for the broker's address.
-const CASES: [(&str, Form); 16] = [
-    ("clusterList", Form::Table),
-    ("clusterList -m", Form::Table),
-    ("topicList", Form::Rows),
-    ("topicList -c", Form::Table),
-    ("topicRoute -t TBW102 -l", Form::Table),
-    ("topicRoute -t SCHEDULE_TOPIC_XXXX", Form::Text),
-    ("updateTopic -c DefaultCluster -t ByCluster", Form::Text),
-    ("updateTopic -b {broker} -t ByBroker -r 3 -w 5 -p 4", Form::Text),
-    ("topicRoute -t ByCluster", Form::Text),
-    ("topicRoute -t ByBroker", Form::Text),
-    ("topicRoute -t ByBroker -l", Form::Table),
-    // An existing topic gets another shape.
-    ("updateTopic -c DefaultCluster -t ByBroker -r 6 -w 2 -p 6", Form::Text),
-    ("topicRoute -t ByBroker", Form::Text),
-    ("topicList", Form::Rows),
-    ("topicList -c", Form::Table),
-    ("clusterList", Form::Table),
-];
+/// Apache makes some of its own topics, and both register new ones, a moment after they could be asked. All commands
+/// together wait this long for it, so that many differences do not take many times as long to be told.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Statistics of a minute are kept in samples ten seconds apart: after two there is a rate.
+const RATES_WITHIN: Duration = Duration::from_secs(45);
 
 /// Runs every command against both and compares what it shows.
 pub(crate) fn compare() {
     let Some(class_path) = toolchain::apache() else { return };
+    let Some(client) = JavaClient::built() else { return };
     let skylark = Server::start();
     let apache = Apache::start(class_path);
-    let volatile = Volatile::read();
-    let run = |nameserver: SocketAddr, broker: SocketAddr, command: &str, form| {
-        shown(class_path, skylark.scratch(), nameserver, broker, command, form)
-    };
-    let mut differences = Vec::new();
-    for (command, form) in CASES {
-        let deadline = Instant::now() + SETTLED_WITHIN;
-        let found = loop {
-            let theirs = run(apache.nameserver, apache.broker, command, form);
-            let ours = run(skylark.nameserver(), skylark.broker(), command, form);
-            let found = differ(command, &theirs, &ours, &volatile);
-            if found.is_empty() || form == Form::Text || Instant::now() >= deadline {
-                break found;
-            }
-        };
-        println!("{} mqadmin {command}", if found.is_empty() { "ok" } else { "FAILED" });
-        for difference in &found {
-            println!("  {difference}");
-        }
-        differences.extend(found);
-    }
+    let mut tool = Tool::start(client, &skylark);
+    let sides = [
+        Side { name: "Apache", nameserver: apache.nameserver, broker: apache.broker },
+        Side { name: "Skylark", nameserver: skylark.nameserver(), broker: skylark.broker() },
+    ];
+    let mut differences = run(&mut tool, &sides, false);
+    differences.extend(rates(&mut tool, &sides, Instant::now() + RATES_WITHIN));
     assert!(differences.is_empty(), "{}\n{}", differences.join("\n"), skylark.transcript());
 }
 
-/// One row of output: column to cell. Lines that are no table have one column without a name.
-type Row = BTreeMap<String, String>;
+/// Both sides are Apache's: what differs then is volatile, or a command that does not do the same twice.
+pub(crate) fn compare_apache_with_itself() {
+    let Some(class_path) = toolchain::apache() else { return };
+    let Some(client) = JavaClient::built() else { return };
+    let both = [Apache::start(class_path), Apache::start(class_path)];
+    // Only for its directory.
+    let home = Server::start();
+    let mut tool = Tool::start(client, &home);
+    let sides = both.each_ref().map(|apache| Side {
+        name: "Apache",
+        nameserver: apache.nameserver,
+        broker: apache.broker,
+    });
+    let mut differences = run(&mut tool, &sides, true);
+    differences.extend(rates(&mut tool, &sides, Instant::now() + RATES_WITHIN));
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
 
-fn shown(
-    class_path: &str,
-    home: &Path,
+/// One of the two brokers.
+struct Side {
+    name: &'static str,
     nameserver: SocketAddr,
     broker: SocketAddr,
-    command: &str,
-    form: Form,
-) -> Vec<Row> {
-    let arguments: Vec<String> =
-        command.split(' ').map(|word| word.replace("{broker}", &broker.to_string())).collect();
-    let finished = mqadmin(class_path, home, nameserver, &arguments).finish(COMMAND_WITHIN).succeeded();
-    // Its logging begins with a report on its own configuration.
-    let printed =
-        finished.lines.iter().filter(|line| !line.contains(" |-INFO in ") && !line.contains(" |-WARN in "));
-    let lines = printed.map(|line| line.replace(&broker.to_string(), "{broker}"));
-    let lines: Vec<String> =
-        lines.map(|line| line.trim_end().to_owned()).filter(|line| !line.is_empty()).collect();
-    // The tool ends with 0 whatever happened, and tells of failures on standard error only.
-    assert!(!lines.is_empty(), "mqadmin {command} shows nothing\n{}", finished.transcript());
-    let mut rows = match form {
-        Form::Table => table(&lines),
-        Form::Rows | Form::Text => lines.into_iter().map(|line| Row::from([(String::new(), line)])).collect(),
-    };
-    if form != Form::Text {
-        rows.sort();
+}
+
+fn run(tool: &mut Tool, sides: &[Side; 2], print: bool) -> Vec<String> {
+    let volatile = Volatile::read();
+    let prepared = tool.step(&format!("@prepare\t{}\t{}", sides[0].nameserver, sides[1].nameserver));
+    let values = Sides::read(&prepared);
+    let mut patience = PATIENCE;
+    let mut differences = Vec::new();
+    for case in UNLOADED {
+        differences.extend(compare_case(tool, sides, &values, case, &volatile, &mut patience, print));
     }
-    rows
+    tool.step("@load");
+    for case in LOADED {
+        differences.extend(compare_case(tool, sides, &values, case, &volatile, &mut patience, print));
+    }
+    differences
 }
 
-/// Cells stand two spaces or more apart, and single spaces within them.
-fn table(lines: &[String]) -> Vec<Row> {
-    let cells = |line: &str| -> Vec<String> {
-        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).map(str::to_owned).collect()
-    };
-    let mut lines = lines.iter();
-    // `#ReadQueue #WriteQueue` stand one space apart.
-    let heading =
-        lines.next().map(|line| line.split('#').map(str::trim).filter(|name| !name.is_empty()).collect());
-    let heading: Vec<&str> = heading.unwrap_or_default();
-    let name = |at: usize| heading.get(at).map_or_else(|| format!("column {at}"), |name| (*name).to_owned());
-    let row =
-        |line: &String| cells(line).into_iter().enumerate().map(|(at, cell)| (name(at), cell)).collect();
-    lines.map(row).collect()
-}
-
-fn differ(command: &str, theirs: &[Row], ours: &[Row], volatile: &Volatile) -> Vec<String> {
-    let mut found = Vec::new();
-    for at in 0..theirs.len().max(ours.len()) {
-        let (Some(their), Some(our)) = (theirs.get(at), ours.get(at)) else {
-            found.push(format!(
-                "mqadmin {command}: {} rows of Apache, {} of Skylark",
-                theirs.len(),
-                ours.len()
-            ));
-            let only = |these: &[Row], those: &[Row]| -> Vec<Row> {
-                these.iter().filter(|row| !those.contains(row)).cloned().collect()
-            };
-            found.push(format!(
-                "  only Apache: {:?}\n  only Skylark: {:?}",
-                only(theirs, ours),
-                only(ours, theirs)
-            ));
-            break;
-        };
-        let columns = their.keys().chain(our.keys().filter(|column| !their.contains_key(*column)));
-        for column in columns {
-            let same = match (their.get(column), our.get(column)) {
-                (Some(their), Some(our)) if volatile.contains(command, column) => form(their) == form(our),
-                (their, our) => their == our,
-            };
-            if !same {
-                let (their, our) = (their.get(column), our.get(column));
-                found.push(format!(
-                    "mqadmin {command}, row {at}, {column}: Apache {their:?}, Skylark {our:?}"
-                ));
+fn compare_case(
+    tool: &mut Tool,
+    sides: &[Side; 2],
+    values: &Sides,
+    case: &Case,
+    volatile: &Volatile,
+    patience: &mut Duration,
+    print: bool,
+) -> Vec<String> {
+    let begun = Instant::now();
+    let (found, theirs) = loop {
+        let [theirs, ours] = [0, 1].map(|side| tool.shown(case, &sides[side], values, side, volatile));
+        let found = match (theirs, &ours) {
+            (Ok(theirs), Ok(ours)) => (differ(case, &theirs, ours, volatile), theirs),
+            (theirs, ours) => {
+                let failures = [theirs.as_ref().err(), ours.as_ref().err()];
+                (failures.into_iter().flatten().cloned().collect(), theirs.unwrap_or_default())
             }
+        };
+        if found.0.is_empty() || !case.settles || begun.elapsed() >= *patience {
+            break found;
+        }
+    };
+    if case.settles && !found.is_empty() {
+        *patience = patience.saturating_sub(begun.elapsed());
+    }
+    println!("{} mqadmin {}", if found.is_empty() { "ok" } else { "FAILED" }, case.command);
+    for difference in &found {
+        println!("  {difference}");
+    }
+    if print {
+        for row in theirs {
+            println!("    {row:?}");
         }
     }
     found
 }
 
-/// A cell with every run of digits, decimal point included, as one `9`.
-fn form(cell: &str) -> String {
-    let mut form = String::new();
-    for character in cell.chars() {
-        let digit = character.is_ascii_digit() || (character == '.' && form.ends_with('9'));
-        match (digit, form.ends_with('9')) {
-            (true, true) => {}
-            (true, false) => form.push('9'),
-            (false, _) => form.push(character),
+/// Under load nothing may be zero that counts or measures it.
+fn rates(tool: &mut Tool, sides: &[Side; 2], deadline: Instant) -> Vec<String> {
+    let volatile = Volatile::read();
+    let values = Sides::default();
+    let mut failures = Vec::new();
+    for side in sides {
+        for (case, row_of, columns) in cases::NONZERO {
+            let zero = loop {
+                let shown = tool.shown(case, side, &values, 0, &volatile);
+                let zero: Vec<String> = match &shown {
+                    Err(failure) => vec![failure.clone()],
+                    Ok(rows) => {
+                        let row = rows.iter().find(|row| row.values().any(|cell| cell.contains(row_of)));
+                        let empty = Row::new();
+                        let row = row.unwrap_or(&empty);
+                        let zero = columns
+                            .iter()
+                            .filter(|column| !row.get(**column).is_some_and(|cell| nonzero(cell)));
+                        zero.map(|column| format!("{column} is {:?} in {row:?}", row.get(*column))).collect()
+                    }
+                };
+                if zero.is_empty() || Instant::now() >= deadline {
+                    break zero;
+                }
+                std::thread::sleep(Duration::from_secs(1));
+            };
+            println!(
+                "{} under load: {} of {}",
+                if zero.is_empty() { "ok" } else { "FAILED" },
+                case.command,
+                side.name
+            );
+            let told =
+                zero.iter().map(|what| format!("{} under load, mqadmin {}: {what}", side.name, case.command));
+            failures.extend(told);
         }
     }
-    form
+    tool.step("@rest");
+    failures
 }
 
-/// The columns whose values nobody could expect to agree.
-struct Volatile(Vec<(&'static str, &'static str)>);
+/// Whether the first number in a cell is above zero.
+fn nonzero(cell: &str) -> bool {
+    let number: String =
+        cell.chars().take_while(|character| character.is_ascii_digit() || *character == '.').collect();
+    number.parse::<f64>().is_ok_and(|number| number > 0.0)
+}
 
-impl Volatile {
-    fn read() -> Self {
-        let text = include_str!("mqadmin/volatile-columns.txt");
-        let entries = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        let entries = entries.map(|line| {
-            let mut parts = line.split('|').map(str::trim);
-            let (Some(command), Some(column), Some(_reason)) = (parts.next(), parts.next(), parts.next())
-            else {
-                panic!("not `command | column | reason`: {line}");
-            };
-            (command, column)
+/// The program that runs the commands and keeps clients alive for them to find.
+struct Tool {
+    process: Process,
+    answers: BufReader<TcpStream>,
+}
+
+/// What a command printed.
+struct Printed {
+    out: Vec<String>,
+    err: Vec<String>,
+}
+
+impl Tool {
+    fn start(client: JavaClient, home: &Server) -> Self {
+        let mut process = client.start_with(home, "mqadmin", &[], |command: &mut Command| {
+            // `consumerStatus` writes a file where it is started.
+            command.current_dir(home.scratch());
         });
-        Self(entries.collect())
+        let line = process.line(COMMAND_WITHIN, |line| line.starts_with("listening "));
+        let port: u16 = line["listening ".len()..].parse().expect("a port");
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
+        stream.set_read_timeout(Some(COMMAND_WITHIN)).expect("a time-out above zero");
+        Self { process, answers: BufReader::new(stream) }
     }
 
-    fn contains(&self, command: &str, column: &str) -> bool {
-        self.0.contains(&(command, column))
+    /// Has the program that keeps the state take a step.
+    fn step(&mut self, line: &str) -> Vec<String> {
+        let said = self.ask(line);
+        assert!(said.err.is_empty(), "{line}: {}", said.err.join("\n"));
+        said.out
+    }
+
+    /// Sends a line and reads everything that is said to it.
+    fn ask(&mut self, line: &str) -> Printed {
+        let mut printed = Printed { out: Vec::new(), err: Vec::new() };
+        self.answers.get_mut().write_all(format!("{line}\n").as_bytes()).expect("the program reads");
+        loop {
+            let mut said = String::new();
+            let read =
+                self.answers.read_line(&mut said).unwrap_or_else(|error| panic!("after {line:?}: {error}"));
+            assert!(read > 0, "the program ended after {line:?}\n{}", self.process.transcript());
+            let said = said.trim_end_matches('\n');
+            match said.split_once(' ') {
+                Some(("out", text)) => printed.out.push(text.to_owned()),
+                Some(("err", text)) => printed.err.push(text.to_owned()),
+                _ if said == "end" => return printed,
+                _ => panic!("{said:?} after {line:?}"),
+            }
+        }
+    }
+
+    /// Runs a case against one side, and reads its output.
+    fn shown(
+        &mut self,
+        case: &Case,
+        side: &Side,
+        values: &Sides,
+        number: usize,
+        volatile: &Volatile,
+    ) -> Result<Vec<Row>, String> {
+        let broker = side.broker.to_string();
+        let words =
+            case.command.split(' ').map(|word| values.fill(number, word).replace("{broker}", &broker));
+        let words: Vec<String> = words.collect();
+        let printed = self.ask(&format!("{}\t-n\t{}", words.join("\t"), side.nameserver));
+        // The tool ends with 0 whatever happened, and tells of failures on standard error.
+        let failure = printed.err.iter().find(|line| line.contains("Exception"));
+        if let Some(failure) = failure.filter(|_| !case.fails) {
+            return Err(format!("mqadmin {} of {}: {failure}", case.command, side.name));
+        }
+        let nameserver = side.nameserver.to_string();
+        let lines = printed.out.iter().chain(printed.err.iter().filter(|_| case.fails));
+        let lines = lines.map(|line| line.replace(&broker, "{broker}").replace(&nameserver, "{nameserver}"));
+        let lines: Vec<String> = lines.map(|line| values.blank(number, line.trim_end())).collect();
+        if lines.iter().all(String::is_empty) {
+            let told = printed.err.join("\n");
+            return Err(format!("mqadmin {} of {} shows nothing\n{told}", case.command, side.name));
+        }
+        Ok(rows(case, &lines, volatile))
     }
 }

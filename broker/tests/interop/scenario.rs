@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::support::process::{Finished, Process};
@@ -24,11 +25,30 @@ impl JavaClient {
 
     /// Starts a scenario, to be watched.
     pub(crate) fn start(self, server: &Server, scenario: &str, options: &[String]) -> Process {
-        self.start_at(server.nameserver(), server.scratch(), scenario, options)
+        self.start_with(server, scenario, options, |_command| ())
     }
 
-    fn start_at(self, nameserver: SocketAddr, home: &Path, scenario: &str, options: &[String]) -> Process {
+    /// As [`start`](Self::start), with the command changed before it is run.
+    pub(crate) fn start_with(
+        self,
+        server: &Server,
+        scenario: &str,
+        options: &[String],
+        change: impl FnOnce(&mut Command),
+    ) -> Process {
+        self.start_at(server.nameserver(), server.scratch(), scenario, options, change)
+    }
+
+    fn start_at(
+        self,
+        nameserver: SocketAddr,
+        home: &Path,
+        scenario: &str,
+        options: &[String],
+        change: impl FnOnce(&mut Command),
+    ) -> Process {
         let mut command = toolchain::java(self.class_path, home);
+        change(&mut command);
         // The soak keeps megabyte bodies on their way in eight queues and two members.
         command.args(["-Xmx768m", "skylark.interop.Main", scenario]);
         command.arg(format!("namesrv={nameserver}")).args(options);
@@ -44,7 +64,8 @@ impl JavaClient {
         checks: &[&str],
     ) {
         let limit = Duration::from_secs(300);
-        let mut process = self.start_at(target.nameserver(), target.scratch(), scenario, options);
+        let mut process =
+            self.start_at(target.nameserver(), target.scratch(), scenario, options, |_command| ());
         let mut lines = Vec::new();
         loop {
             let line = process.line(limit, |_line| true);

@@ -53,7 +53,7 @@ func (r *Run) that(holds bool, name, format string, values ...any) {
 
 func (r *Run) same(name, what string, expected, found any) {
 	if expected != found {
-		r.fail(name, "%s: expected %q, found %q", what, expected, found)
+		r.fail(name, "%s: expected %#v, found %#v", what, expected, found)
 	}
 }
 

@@ -46,6 +46,7 @@ final class DeadLetters {
     }
 
     void run() throws Exception {
+        Clients.rebalanceEverySecond();
         admin = clients.admin();
         reader = clients.reader();
         DefaultMQProducer producer = clients.producer("interop-dead-letters");

@@ -46,6 +46,8 @@ public final class Main {
                 case "members-child" -> new Membership(clients, checks).child();
                 case "order" -> new OrderOverChanges(clients, checks).run();
                 case "order-child" -> new OrderOverChanges(clients, checks).child();
+                case "mqadmin" -> new Tool(new AdminState(checks)).serve();
+                case "start" -> new StartingPoints(clients, checks).run();
                 case "request" -> new RequestReply(clients, checks).run();
                 default -> throw new IllegalArgumentException("no such scenario: " + scenario);
             }

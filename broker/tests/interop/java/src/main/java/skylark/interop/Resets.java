@@ -34,6 +34,7 @@ final class Resets {
     }
 
     void run(Main.Options options) throws Exception {
+        Clients.rebalanceEverySecond();
         admin = clients.admin();
         producer = clients.producer("interop-resets");
         queues = clients.createTopic(producer, TOPIC, QUEUES);

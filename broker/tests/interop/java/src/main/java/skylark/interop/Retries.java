@@ -62,6 +62,7 @@ final class Retries {
     }
 
     void run(Main.Options options) throws Exception {
+        Clients.rebalanceEverySecond();
         DefaultMQAdminExt admin = clients.admin();
         DefaultMQProducer producer = clients.producer("interop-retries");
         List<MessageQueue> queues = clients.createTopic(producer, TOPIC, 4);
