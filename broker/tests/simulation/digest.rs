@@ -39,4 +39,10 @@ impl Digest {
             queues,
         }
     }
+
+    /// The same, wherever queues begin.
+    pub fn without_minima(mut self) -> Self {
+        self.queues.iter_mut().for_each(|(_, _, range)| range.start = 0);
+        self
+    }
 }
