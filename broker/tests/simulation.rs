@@ -11,6 +11,7 @@ mod support;
 mod simulation {
     pub mod clients;
     pub mod digest;
+    #[allow(dead_code, reason = "shared with another test, which uses more of it")]
     pub mod disks;
     pub mod eager;
     pub mod line;
@@ -63,7 +64,9 @@ fn a_thousand_seeds_break_no_promise() {
     });
     let (report, failed) = total.into_inner().unwrap();
     if let Some(seed) = failed.first() {
-        panic!("repeat with: SKYLARK_SEED={seed} cargo test -p skylark-broker --test simulation a_thousand -- --nocapture");
+        panic!(
+            "repeat with: SKYLARK_SEED={seed} cargo test -p skylark-broker --test simulation a_thousand -- --nocapture"
+        );
     }
     println!("{report:?}");
     let Report { acknowledged, delayed, back, crashes, restored, trimmed, deletions, .. } = report;
@@ -92,4 +95,17 @@ fn a_flush_that_does_nothing_is_caught() {
 #[test]
 fn acknowledging_what_is_only_staged_is_caught() {
     assert!(is_caught(Fault::WritesLater));
+}
+
+#[test]
+fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
+    let mut world = World::new(1, Fault::None);
+    assert_eq!(world.send_and_rest(6), (6, vec![]));
+    world.fail_next_flush();
+    let not_available = 14;
+    assert_eq!(world.send_and_rest(3), (6, vec![not_available; 3]), "the flush that failed");
+    assert_eq!(world.send_and_rest(3), (6, vec![not_available; 6]), "what comes after it");
+    assert_eq!(world.served(), 6, "what was durable is served, and nothing else");
+    world.crash(false);
+    assert_eq!(world.send_and_rest(3).0, 9);
 }

@@ -88,7 +88,7 @@ pub struct World {
     fault: Fault,
     clock: SimulatedClock,
     wall_high: u64,
-    pub disk: Disk,
+    disk: Disk,
     running: Option<(Running, Arc<Registrar>)>,
     network: Arc<MemoryNetwork>,
     links: Links,
@@ -96,7 +96,7 @@ pub struct World {
     cast: Cast,
     story: Story,
     truth: Truth,
-    pub config: Config,
+    config: Config,
     is_resting: bool,
     crashes: u64,
     restored: u64,
@@ -211,7 +211,7 @@ impl World {
         }
     }
 
-    pub fn steps(&mut self, steps: u32) {
+    fn steps(&mut self, steps: u32) {
         for _ in 0..steps {
             self.step();
         }
@@ -585,7 +585,7 @@ impl World {
         format!("{parts:?}, {:?}", self.running().broker.log.frontiers())
     }
 
-    pub fn rest(&mut self) {
+    fn rest(&mut self) {
         self.is_resting = true;
         for _ in 0..4 {
             self.advance(Duration::from_secs(6));
@@ -606,8 +606,35 @@ impl World {
         self.is_resting = false;
     }
 
+    /// Sends so many messages and lets everything come to rest: how many were acknowledged in all, and what the
+    /// others were refused with.
+    pub fn send_and_rest(&mut self, messages: u32) -> (usize, Vec<i32>) {
+        self.connect();
+        let Self { cast, story, clock, .. } = self;
+        for _ in 0..messages {
+            cast.producer.send_to(STEADY.0, 0, None, story, clock.wall_ms());
+        }
+        self.rest();
+        let acknowledged = |sent: &&super::story::Sent| matches!(sent.fate, Fate::Acknowledged(..));
+        (self.story.sent.iter().filter(acknowledged).count(), self.story.refused.clone())
+    }
+
+    /// The next flush of the log fails.
+    pub fn fail_next_flush(&self) {
+        self.disk.fail_flush(1);
+    }
+
+    /// How many messages those get who begin anew, on connections of their own.
+    pub fn served(&mut self) -> usize {
+        self.links.lock().unwrap().clear();
+        self.story.seen.clear();
+        self.cast.followers.iter_mut().for_each(Follower::rewind);
+        self.rest();
+        self.story.seen.len()
+    }
+
     /// What clients may rely on.
-    pub fn check(&mut self) {
+    fn check(&mut self) {
         self.look_back();
         let trimmed = self.running().broker.log.frontiers().trimmed;
         self.truth.check(&self.story, trimmed);

@@ -84,6 +84,11 @@ impl Follower {
         }
     }
 
+    /// It begins anew.
+    pub fn rewind(&mut self) {
+        self.queues.iter_mut().for_each(|queue| queue.next = Some(0));
+    }
+
     /// Whoever was refused something may ask again.
     pub fn ask_again(&mut self) {
         self.queues.iter_mut().for_each(|queue| queue.is_patient = false);
@@ -198,7 +203,9 @@ impl Followed {
                 self.register.unknown();
                 self.is_patient = true;
             }
-            (operation, code) => panic!("{operation:?} of {:?} was answered with {code}: {answer:?}", self.name),
+            (operation, code) => {
+                panic!("{operation:?} of {:?} was answered with {code}: {answer:?}", self.name)
+            }
         }
     }
 
@@ -225,8 +232,12 @@ impl Client for Follower {
                 (Habit::Reads, next) => Operation::Pull(next.unwrap_or(0)),
                 (_, None) => Operation::Query,
                 (habit, Some(next)) => match (queue.to_commit.take(), scene.random.random_range(0..10)) {
-                    (_, 0) if habit == Habit::IsMoved => Operation::Reset(scene.random.random_range(0..=highest)),
-                    (_, 1) if habit == Habit::IsMoved => Operation::Commit(scene.random.random_range(0..=highest)),
+                    (_, 0) if habit == Habit::IsMoved => {
+                        Operation::Reset(scene.random.random_range(0..=highest))
+                    }
+                    (_, 1) if habit == Habit::IsMoved => {
+                        Operation::Commit(scene.random.random_range(0..=highest))
+                    }
                     (_, 2) => Operation::Query,
                     (Some(offset), _) => Operation::Commit(offset),
                     (None, _) => Operation::Pull(next),

@@ -78,7 +78,9 @@ impl Client for Orderly {
     fn hear(&mut self, scene: &mut Scene<'_>) {
         for answer in self.line.hear() {
             // Whoever has lost patience takes no notice of an answer.
-            let Some((_, asked_at)) = self.open.take_if(|(opaque, _)| *opaque == answer.opaque) else { continue };
+            let Some((_, asked_at)) = self.open.take_if(|(opaque, _)| *opaque == answer.opaque) else {
+                continue;
+            };
             let is_timely = asked_at.is_some_and(|asked_at| scene.now - asked_at <= PATIENCE);
             if answer.code != 0 || !is_timely {
                 continue;

@@ -41,7 +41,8 @@ impl Client for Returner {
 
     fn hear(&mut self, scene: &mut Scene<'_>) {
         for answer in self.line.hear() {
-            let (topic, number, times) = self.open.remove(&answer.opaque).expect("one answer to each request");
+            let (topic, number, times) =
+                self.open.remove(&answer.opaque).expect("one answer to each request");
             scene.story.sent_back(topic, number, times, answer.code == 0);
         }
     }
