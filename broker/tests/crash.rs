@@ -175,7 +175,7 @@ fn no_promise_is_broken_by_kills() {
         std::env::var("SKYLARK_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a seed"));
     println!("SKYLARK_SEED={seed}");
     let mut random = Pcg64::seed_from_u64(seed);
-    let options = ["--segment-bytes", "4194304", "--retention-bytes", "25165824", "--delay-levels", LEVELS];
+    let options = ["--segment-bytes", "4194304", "--retention-bytes", "67108864", "--delay-levels", LEVELS];
     let mut server = Server::start_with(&options);
     let mut history = History::default();
     history.told = (0..PRODUCERS).map(|_| Told::default()).collect();
