@@ -189,13 +189,17 @@ impl Archivist {
             Err(error) => {
                 self.retry_at = now + RETRY_AFTER;
                 error!(%error, "sealing, snapshots or retention failed; this is tried again");
+                if let ArchiveError::Sealed(error) = &error {
+                    // One that is damaged is built again.
+                    self.broker.unreadable(error);
+                }
                 false
             }
         }
     }
 
     fn work(&mut self, now: Duration) -> Result<bool, ArchiveError> {
-        if self.seal()? || self.rebuild()? || self.store_snapshot()? {
+        if self.seal()? || self.rebuild()? || self.raise_minima()? || self.store_snapshot()? {
             return Ok(true);
         }
         let asked = std::mem::take(&mut self.broker.archive.orders.lock().clean);
@@ -246,6 +250,25 @@ impl Archivist {
         self.broker.index.write().attach(sealed);
         let elapsed_ms = (self.broker.clock.monotonic() - started).as_millis();
         info!(segment = base.get(), elapsed_ms, "index file built again");
+        Ok(true)
+    }
+
+    /// Finds out where queues begin, if a restart could not because the files of segments that are gone were missing:
+    /// those that are left tell it too, once all of them are there.
+    ///
+    /// # Errors
+    /// When one of them cannot be read.
+    pub fn raise_minima(&mut self) -> Result<bool, ArchiveError> {
+        let plan = {
+            let index = self.broker.index.read();
+            if !index.missing().is_empty() {
+                return Ok(false);
+            }
+            index.trim_plan(PhysicalOffset::ZERO)
+        };
+        let Some(plan) = plan else { return Ok(false) };
+        let trim = plan.read()?;
+        self.broker.index.write().trim(trim);
         Ok(true)
     }
 

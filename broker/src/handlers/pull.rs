@@ -251,6 +251,10 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
         Look::Done(evaluated) => {
             pull.note(&evaluated.found);
             let Evaluated { status, found, messages } = evaluated;
+            if status == Status::NoneMatched && i64::try_from(found.next) == Ok(pull.offset) {
+                let refusal = unsettled();
+                return pull.reply.failure(out.buffer(), refusal.code, &refusal.remark);
+            }
             if status == Status::Found {
                 return fetch(broker, found, messages, pull.reads, connection, out);
             }
@@ -263,6 +267,9 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
             let work = move |broker: &Broker, out: &mut Outbox| {
                 let entries =
                     sealed.entries(from, examined_max).map_err(|error| broker.unreadable(&error))?;
+                if entries.is_empty() {
+                    return Err(unsettled());
+                }
                 let Evaluated { status, found, messages } = pull.select(from, &range, entries);
                 found.respond(status, &readers::fetch(broker, &messages)?, out);
                 pull.note(&found);
@@ -277,6 +284,12 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
     if let Err(refusal) = submitted {
         reply.failure(out.buffer(), refusal.code, &refusal.remark);
     }
+}
+
+/// Why nothing is found where something should be: index files were lost, and the restart has not found out yet where
+/// the queue begins. The client asks again.
+fn unsettled() -> Refusal {
+    Refusal::new(ResponseCode::SYSTEM_BUSY, "where the queue begins is being looked up; try again")
 }
 
 fn bytes_of(messages: &[(PhysicalOffset, u32)]) -> u64 {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use skylark_broker::broker::{Broker, Running};
+use skylark_broker::broker::{Broker, Running, StartError};
 use skylark_broker::config::{Config, Settings};
 use skylark_broker::session::ClientSession;
 use skylark_broker::timers::Next;
@@ -60,10 +60,20 @@ impl World {
 
     /// The process ends in the middle of everything, and another one starts on what is left.
     pub fn crash(&mut self, power: bool) {
-        self.disk = if power { self.disk.crash() } else { self.disk.kill() };
+        self.restart_on(if power { self.disk.crash() } else { self.disk.kill() });
+    }
+
+    /// The process ends, and another one starts on this disk.
+    pub fn restart_on(&mut self, disk: Disk) {
+        self.disk = disk;
         self.running = open(&self.disk, &self.clock, &self.config);
         self.session = connect(&self.running);
         self.out = Outbox::default();
+    }
+
+    /// Starts a broker on a disk, and nothing more.
+    pub fn try_open(&self, disk: &Disk) -> Result<Running, StartError> {
+        Broker::open(Arc::new(disk.clone()), Arc::new(self.clock.clone()), &self.config)
     }
 
     /// Another start, with other settings.
