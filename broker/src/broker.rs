@@ -7,31 +7,28 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
-use skylark_index::{Index, QueueId, SealedError};
+use skylark_index::{Index, SealedError};
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::{Files, Space};
 use skylark_storage::{
-    AppendError, CommitLog, Housekeeper, Kind, NewRecord, OpenError, Opened, Options, OwnFrontier,
-    PhysicalOffset, ReadError, RecoveryReport, Writer,
+    AppendError, CommitLog, Housekeeper, OpenError, Opened, Options, OwnFrontier, PhysicalOffset, ReadError,
+    RecoveryReport, Writer,
 };
 use tracing::{error, info};
 
 use crate::archivist::{Archive, ArchiveError, Archivist};
 use crate::calls::Calls;
+use crate::catalog::Catalog;
+use crate::changes::{ChangeError, ControlRecord};
 use crate::config::{Config, Identity, Policy, shown};
 use crate::context::Refusal;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
-use crate::folds::offsets::OffsetsReset;
-use crate::folds::payload::Payload;
-use crate::folds::topics::{TopicConfig, TopicPut};
-use crate::folds::{Groups, Kv, LockOwners, OffsetsOverlay, Topics};
+use crate::folds::topics::TopicPut;
 use crate::hosted::Hosted;
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
@@ -109,59 +106,10 @@ pub struct Broker {
     pub unique_keys: UniqueKeys,
     files: Arc<dyn Files>,
     /// The end of the latest change of topics or groups, held while one is decided.
-    latest_change: Mutex<PhysicalOffset>,
-    commit_order: CommitOrder,
+    pub(crate) latest_change: Mutex<PhysicalOffset>,
+    pub(crate) commit_order: CommitOrder,
     connections: AtomicU64,
     picks: AtomicU32,
-}
-
-/// Topics and groups, with what is derived from a topic's queues.
-#[derive(Default)]
-pub struct Catalog {
-    /// The fold of topics.
-    pub topics: Topics,
-    /// The fold of groups.
-    pub groups: Groups,
-    /// The fold of the owners of queue locks.
-    pub lock_owners: LockOwners,
-    /// The fold of what the nameserver inside was told.
-    pub kv: Kv,
-    queues: HashMap<Box<str>, Box<[QueueId]>, RandomState>,
-}
-
-impl Catalog {
-    /// A catalog with the queues of all topics.
-    pub fn new(topics: Topics, groups: Groups, lock_owners: LockOwners, kv: Kv, index: &mut Index) -> Self {
-        let names: Vec<String> = topics.iter().map(|(topic, _)| topic.to_owned()).collect();
-        let mut catalog = Self { topics, groups, lock_owners, kv, queues: HashMap::default() };
-        names.iter().for_each(|topic| catalog.resolve(topic, index));
-        catalog
-    }
-
-    /// The queues of a topic, by number.
-    pub fn queues(&self, topic: &str) -> Option<&[QueueId]> {
-        self.queues.get(topic).map(|queues| &**queues)
-    }
-
-    /// A topic's configuration and queues.
-    pub fn topic(&self, topic: &str) -> Option<(&TopicConfig, &[QueueId])> {
-        Some((self.topics.get(topic)?, self.queues(topic)?))
-    }
-
-    /// Derives the queues of a topic anew, after its configuration changed. A topic never has fewer queues than
-    /// before: what lies in them stays readable by offset.
-    pub fn resolve(&mut self, topic: &str, index: &mut Index) {
-        let Some(config) = self.topics.get(topic) else {
-            self.queues.remove(topic);
-            return;
-        };
-        let known = self.queues.get(topic).map_or(0, |queues| queues.len());
-        let count = usize::try_from(config.read_queues.max(config.write_queues)).unwrap_or(0).max(known);
-        let queues =
-            (0..count).map(|number| index.register(topic, u32::try_from(number).unwrap_or(u32::MAX)));
-        let queues = queues.collect();
-        self.queues.insert(topic.into(), queues);
-    }
 }
 
 /// A broker that has recovered and folded its log, and the parts that its threads drive.
@@ -314,75 +262,6 @@ impl Broker {
         }
     }
 
-    /// Changes topics or groups: `decide` looks at the catalog and gives the records of the change, which become one
-    /// append unit. Says before which position the folds must be for the change to hold; `None` if there is none.
-    ///
-    /// One change at a time: each decision is made on a catalog that has applied all changes before, so that making
-    /// a topic for its first send cannot undo what an operator has just said about it.
-    ///
-    /// # Errors
-    /// When an earlier change is still on its way, or the log takes no append.
-    pub fn change(
-        &self,
-        decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
-    ) -> Result<Option<PhysicalOffset>, ChangeError> {
-        let mut latest = self.latest_change.lock();
-        if self.applied.get() < *latest {
-            return Err(ChangeError::Unsettled { until: *latest });
-        }
-        let records = decide(&self.catalog.read());
-        if records.is_empty() {
-            return Ok(None);
-        }
-        *latest = self.append_control(&records)?;
-        Ok(Some(*latest))
-    }
-
-    /// Appends a record of the broker's own state, and says where it ends.
-    ///
-    /// # Errors
-    /// When the log does not take it.
-    pub fn append_one<P: Payload>(&self, change: &P) -> Result<PhysicalOffset, AppendError> {
-        self.append_control(&[ControlRecord::of(change)])
-    }
-
-    /// Moves a group in a topic, and says before which position the folds must be for the move to be complete. From
-    /// now on commits of the group's consumers are not taken until they have gone where they are sent.
-    ///
-    /// # Errors
-    /// When the log does not take it; nothing has changed.
-    pub fn reset_offsets(&self, reset: OffsetsReset) -> Result<PhysicalOffset, AppendError> {
-        let _order = self.commit_order.enter();
-        let end = self.append_one(&reset)?;
-        self.offsets.lock().reset(reset, end, self.applied.get());
-        Ok(end)
-    }
-
-    /// Changes topics or groups as [`Broker::change`] does, in a way that makes offsets void: commits that wait for
-    /// their turn must not follow it into the log, so `forget` drops them.
-    ///
-    /// # Errors
-    /// As for [`Broker::change`].
-    pub fn delete(
-        &self,
-        decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
-        forget: impl FnOnce(&mut OffsetsOverlay),
-    ) -> Result<Option<PhysicalOffset>, ChangeError> {
-        let _order = self.commit_order.enter();
-        let changed = self.change(decide);
-        if let Ok(Some(_)) = changed {
-            forget(self.offsets.lock().overlay());
-        }
-        changed
-    }
-
-    fn append_control(&self, records: &[ControlRecord]) -> Result<PhysicalOffset, AppendError> {
-        let payloads: Vec<[&[u8]; 1]> = records.iter().map(|record| [&*record.payload]).collect();
-        let record = |(record, rest): (&ControlRecord, _)| NewRecord { kind: record.kind, head: &[], rest };
-        let unit: Vec<_> = records.iter().zip(payloads.iter().map(|rest| &rest[..])).map(record).collect();
-        Ok(self.log.append(&unit, |_, _, _| {})?.end)
-    }
-
     /// A name for a connection.
     pub fn next_connection(&self) -> ConnectionId {
         // Relaxed: only uniqueness matters.
@@ -451,59 +330,7 @@ impl Broker {
         self.statistics.behind(visible.saturating_sub(applied));
         self.statistics.sample(now, self.clock.wall_ms());
     }
-
-    /// What has to happen every [`COMMIT_INTERVAL`]: makes the offsets that consumers have committed durable.
-    ///
-    /// # Errors
-    /// As for an append; the offsets stay dirty and are tried again.
-    pub fn commit_offsets(&self) -> Result<(), AppendError> {
-        loop {
-            let _order = self.commit_order.enter();
-            let Some(record) = self.offsets.lock().overlay().take_dirty(COMMITS_MAX) else { return Ok(()) };
-            match self.append_one(&record) {
-                Ok(end) => self.offsets.lock().overlay().appended(end),
-                Err(error) => {
-                    self.offsets.lock().overlay().put_back();
-                    return Err(error);
-                }
-            }
-        }
-    }
 }
-
-/// A record of the broker's own state, ready to be appended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlRecord {
-    /// One of [`crate::folds::kinds`].
-    pub kind: Kind,
-    /// A version byte, and what that version says.
-    pub payload: Vec<u8>,
-}
-
-impl ControlRecord {
-    /// The record that says this.
-    pub fn of<P: Payload>(change: &P) -> Self {
-        Self { kind: P::KIND, payload: change.encode() }
-    }
-}
-
-/// Why a change was not begun. Nothing has changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ChangeError {
-    /// An earlier change has to be applied first.
-    #[error("a change before {until} is not applied yet")]
-    Unsettled {
-        /// Before which position it is.
-        until: PhysicalOffset,
-    },
-    /// The log does not take it.
-    #[error("{0}")]
-    Refused(#[from] AppendError),
-}
-
-/// Offsets in one record, at most: a record must stay well below what a group can hold.
-const COMMITS_MAX: usize = 10_000;
 
 /// What RocketMQ's broker adds to a message.
 fn added_properties(identity: &Identity) -> Vec<u8> {

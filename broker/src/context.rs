@@ -12,7 +12,7 @@ use skylark_protocol::outgoing::{ReplyTo, Value};
 use skylark_protocol::transport::{Mailbox, Outbox, Peer};
 use skylark_storage::{AppendError, PhysicalOffset};
 
-use crate::broker::ChangeError;
+use crate::changes::ChangeError;
 use crate::held::Held;
 use crate::membership::ConnectionId;
 use crate::session::Mail;

@@ -22,6 +22,7 @@
 //! | the nameserver inside                             | `hosted`                      |
 //! | what a restart begins with                        | `state`, `snapshots`          |
 //! | what becomes of finished segments                 | `archivist`, `retention`      |
+//! | topics and groups, and how they change            | `catalog`, `changes`          |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
 //! | what is counted for the tools                     | `statistics`                  |
@@ -36,6 +37,8 @@ pub mod append;
 pub mod archivist;
 pub mod broker;
 pub mod calls;
+pub mod catalog;
+pub mod changes;
 pub mod cli;
 pub mod config;
 pub mod context;

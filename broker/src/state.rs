@@ -8,7 +8,7 @@ use skylark_index::{Index, RestoreError, SegmentSpan, remove_beyond};
 use skylark_storage::{CommitLog, Epoch, Files, PhysicalOffset};
 use tracing::info;
 
-use crate::broker::Catalog;
+use crate::catalog::Catalog;
 use crate::folds::{Fold, Heads, Offsets, Timers};
 use crate::snapshots::{Snapshot, SnapshotHead, Snapshots};
 

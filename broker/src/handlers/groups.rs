@@ -11,7 +11,9 @@ use skylark_protocol::command::groups::{
 use skylark_protocol::command::register::DataVersion;
 use skylark_protocol::header::FieldError;
 
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::context::{Answers, Handled, Refusal, Request, unchanged};
 use crate::folds::OffsetsOverlay;
 use crate::folds::groups::{

@@ -3,7 +3,8 @@
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::locks::{LockRequest, LockedQueues, MessageQueue};
 
-use crate::broker::{Broker, Catalog};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
 use crate::context::{Answers, Handled, Refusal, Request, refused};
 use crate::locks::LockedQueue;
 

@@ -8,7 +8,9 @@ use skylark_protocol::command::membership::{ConsumerGroup, ConsumerList, Unregis
 use skylark_protocol::outgoing::Value;
 use skylark_storage::PhysicalOffset;
 
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::context::{Answers, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::{TopicConfig, TopicPut};

@@ -11,7 +11,8 @@ use skylark_protocol::header::FieldError;
 use skylark_protocol::outgoing::Value;
 use tracing::{debug, info};
 
-use crate::broker::{Broker, Catalog};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
 use crate::context::{Answers, Connection, Handled, Refusal, Request};
 use crate::handlers::caught_up;
 use crate::progress::Commit;

@@ -16,7 +16,9 @@ use skylark_protocol::transport::Outbox;
 use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
 
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::Perm;

@@ -9,7 +9,8 @@ use skylark_protocol::command::reset::{CloneOffsets, ResetOffset, ResetOffsets, 
 use skylark_protocol::header::FieldError;
 use tracing::info;
 
-use crate::broker::{Broker, Catalog};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
 use crate::context::{Answers, Handled, Refusal, Request, refused};
 use crate::folds::offsets::OffsetsReset;
 use crate::handlers::caught_up;

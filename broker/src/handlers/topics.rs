@@ -10,7 +10,9 @@ use skylark_protocol::command::topics::{
 };
 use skylark_protocol::json;
 
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::context::{Answers, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicDeleted, TopicPut};
 use crate::folds::version::DataVersion;

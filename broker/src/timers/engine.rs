@@ -6,7 +6,8 @@ use skylark_index::Timer;
 use skylark_storage::{AppendError, PhysicalOffset, ReadError};
 use tracing::{error, warn};
 
-use crate::broker::{Broker, ControlRecord};
+use crate::broker::Broker;
+use crate::changes::ControlRecord;
 use crate::folds::timers::{TimersCarried, TimersFired, Watermark};
 
 use super::schedule::{Schedule, Upcoming};

@@ -11,7 +11,9 @@ use skylark_storage::{AppendError, NewRecord, PhysicalOffset, ReadError};
 use tracing::error;
 
 use crate::append::stamp;
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::folds::kinds;
 use crate::folds::timers::FiredTimer;
 use crate::system;

@@ -1,6 +1,6 @@
 //! When delayed messages are delivered, and what they look like.
 
-use skylark_broker::broker::ControlRecord;
+use skylark_broker::changes::ControlRecord;
 use skylark_broker::config::Settings;
 use skylark_broker::folds::topics::{TopicConfig, TopicDeleted, TopicPut};
 use skylark_broker::timers::Next;

@@ -5,7 +5,9 @@ use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::send::SendRequest;
 use skylark_protocol::command::send_back::SendBack;
 
-use crate::broker::{Broker, Catalog, ControlRecord};
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::changes::ControlRecord;
 use crate::context::{Done, Handled, Refusal, unchanged};
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
 use crate::names;
