@@ -3,9 +3,10 @@
 
     compare.py load    throughput, latency, CPU per message and memory of both, in interleaved rounds
     compare.py idle    how long a start on an empty directory takes, and what the idle process holds
+    compare.py restart how long Skylark takes after kill -9 until it acknowledges and serves, with a short log and a long one
 
 Every measurement starts a server on an empty directory and is printed as a line of JSON (and kept in a file); the
-tables of medians follow. Only one server runs at a time. `run.sh` and `idle.sh` build what is measured first.
+tables of medians follow. Only one server runs at a time. `run.sh`, `idle.sh` and `restart.sh` build what is measured first.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import shutil
 import signal
 import socket
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -29,6 +31,8 @@ APACHE = TARGET / "tmp" / "apache-rocketmq"
 CELLS = [(1, 1), (1, 16), (16, 16)]
 START_SECONDS = 120
 STOP_SECONDS = 120
+# The broker's default.
+SEGMENT_BYTES = 256 << 20
 
 
 class Server:
@@ -91,11 +95,19 @@ class Skylark(Server):
     name = "skylark"
 
     def start(self):
-        self.port = free_port()
+        self.port, self.namesrv = free_port(), free_port()
+        self.serve()
+
+    def serve(self):
         self.spawn("skylark", [
             SKYLARK, "serve", "--data", self.home / "data",
-            "--listen", f"127.0.0.1:{self.port}", "--namesrv-listen", f"127.0.0.1:{free_port()}",
+            "--listen", f"127.0.0.1:{self.port}", "--namesrv-listen", f"127.0.0.1:{self.namesrv}",
         ])
+
+    def kill(self):
+        """No chance to tidy up."""
+        self.children[-1].kill()
+        self.children.pop().wait()
 
     def await_ready(self):
         self.await_printed(self.children[-1], "\nready")
@@ -288,6 +300,124 @@ def idle(options):
         )
 
 
+class Connection:
+    """Requests one after the other, or a window of them: enough to fill a log to the byte, and to time one answer."""
+
+    def __init__(self, port):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.socket = socket.create_connection(("127.0.0.1", port), START_SECONDS)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    sys.exit(f"nobody listens on {port}")
+                time.sleep(0.0005)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.opaque = 0
+
+    def say(self, code, fields, body=b""):
+        self.opaque += 1
+        header = json.dumps({
+            "code": code, "language": "OTHER", "version": 0, "opaque": self.opaque, "flag": 0,
+            "extFields": {name: str(value) for name, value in fields.items()},
+        }).encode()
+        self.socket.sendall(struct.pack(">II", 4 + len(header) + len(body), len(header)) + header + body)
+
+    def hear(self):
+        (length,) = struct.unpack(">I", self.read(4))
+        frame = self.read(length)
+        (header_bytes,) = struct.unpack(">I", frame[:4])
+        return json.loads(frame[4:4 + (header_bytes & 0xFFFFFF)])
+
+    def read(self, count):
+        pieces = []
+        while count > 0:
+            piece = self.socket.recv(min(count, 1 << 20))
+            if not piece:
+                sys.exit("the broker closed the connection")
+            pieces.append(piece)
+            count -= len(piece)
+        return b"".join(pieces)
+
+    def send(self, body):
+        self.say(310, {
+            "a": "PG", "b": "restart", "c": "TBW102", "d": 4, "e": 0, "f": 0, "g": 0, "h": 0, "i": "", "j": 0, "k": "false",
+            "m": "false",
+        }, body)
+
+    def pull(self, offset):
+        self.say(11, {
+            "consumerGroup": "restart", "topic": "restart", "queueId": 0, "queueOffset": offset, "maxMsgNums": 32,
+            "sysFlag": 4, "commitOffset": 0, "suspendTimeoutMillis": 0, "subscription": "*", "subVersion": 0,
+        })
+
+
+def place(answer):
+    """Where the message that was acknowledged lies in the log."""
+    if answer["code"] != 0:
+        sys.exit(f"a send was refused: {answer}")
+    return int(answer["extFields"]["msgId"][-16:], 16)
+
+
+def fill(server, wanted, beyond):
+    """Fills the log to `wanted` bytes, and then on to `beyond` bytes behind the beginning of a segment."""
+    connection = Connection(server.port)
+    body, window = b"x" * (64 << 10), 8
+    connection.send(body)
+    end = place(connection.hear())
+    while end + SEGMENT_BYTES < wanted:
+        bench(server, 16, 16, 2, 16 << 10)
+        connection.send(body)
+        end = place(connection.hear())
+    while end < wanted or not 0 <= end % SEGMENT_BYTES - beyond < len(body) * window * 2:
+        for _ in range(window):
+            connection.send(body)
+        end = [place(connection.hear()) for _ in range(window)][-1]
+    return end
+
+
+def restart(options):
+    results = []
+    with tempfile.TemporaryDirectory(prefix="restart-", dir=options.directory) as parent:
+        free = shutil.disk_usage(parent).free
+        if free < options.long * 1.2 + (1 << 30):
+            sys.exit(f"{free / 1e9:.1f} GB are free, which is not enough for a log of {options.long / 1e9:.1f} GB")
+        for name, wanted in (("short", options.short), ("long", options.long)):
+            with Skylark(parent) as server:
+                end = fill(server, wanted, options.short)
+                # The last finished segment gets its index file, and its snapshot.
+                time.sleep(2)
+                for turn in range(options.rounds):
+                    server.kill()
+                    begun = time.monotonic()
+                    server.serve()
+                    connection = Connection(server.port)
+                    connection.send(b"first")
+                    place(connection.hear())
+                    acknowledged = time.monotonic() - begun
+                    connection.pull(0)
+                    answer = connection.hear()
+                    served = time.monotonic() - begun
+                    if answer["code"] != 0:
+                        sys.exit(f"a pull was refused: {answer}")
+                    results.append({
+                        "log": name, "log_mib": end / 2**20, "round": turn, "acknowledged_ms": acknowledged * 1e3,
+                        "served_ms": served * 1e3,
+                    })
+                    print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    print(f"{machine()}; {options.rounds} times kill -9 and start, from the start to the answer.\n")
+    print("| log | MiB | first acknowledgement ms, median | max | first pull ms, median | max |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name in ("short", "long"):
+        of = [result for result in results if result["log"] == name]
+        acknowledged, served = ([result[key] for result in of] for key in ("acknowledged_ms", "served_ms"))
+        print(
+            f"| {name} | {of[0]['log_mib']:,.0f} | {statistics.median(acknowledged):,.0f} | {max(acknowledged):,.0f} "
+            f"| {statistics.median(served):,.0f} | {max(served):,.0f} |"
+        )
+
+
 def machine():
     model = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
@@ -313,6 +443,12 @@ def main():
     command.add_argument("--settle", type=float, default=2.0, help="seconds before memory is read")
     command.add_argument("--apache", action="store_true", help="measure Apache RocketMQ too")
     command.set_defaults(run=idle)
+
+    command = commands.add_parser("restart")
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--short", type=int, default=50 << 20, help="bytes of the short log")
+    command.add_argument("--long", type=int, default=5 << 30, help="bytes of the long log; as much must be free")
+    command.set_defaults(run=restart)
 
     for command in commands.choices.values():
         command.add_argument("--directory", type=Path, default=TARGET, help="the disk to measure")

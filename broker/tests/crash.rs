@@ -177,8 +177,8 @@ fn no_promise_is_broken_by_kills() {
     let mut random = Pcg64::seed_from_u64(seed);
     let options = ["--segment-bytes", "4194304", "--retention-bytes", "67108864", "--delay-levels", LEVELS];
     let mut server = Server::start_with(&options);
-    let mut history = History::default();
-    history.told = (0..PRODUCERS).map(|_| Told::default()).collect();
+    let told = (0..PRODUCERS).map(|_| Told::default()).collect();
+    let mut history = History { told, ..History::default() };
     let mut connection = Raw::connect(server.broker()).expect("the broker listens");
     // A topic is made by the first send, and groups by the first pull.
     let first = send_fields(TOPIC, 0, "");

@@ -11,6 +11,7 @@ mod restarts {
     pub mod lives;
     pub mod lost_indexes;
     pub mod misled;
+    pub mod process;
     pub mod trims;
 }
 

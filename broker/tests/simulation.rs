@@ -98,6 +98,21 @@ fn acknowledging_what_is_only_staged_is_caught() {
 }
 
 #[test]
+fn a_restart_that_forgets_locks_is_caught() {
+    assert!(is_caught(Fault::LocksForgotten));
+}
+
+#[test]
+fn commits_that_never_reach_the_log_are_caught() {
+    assert!(is_caught(Fault::CommitsForgotten));
+}
+
+#[test]
+fn a_timer_that_fires_early_is_caught() {
+    assert!(is_caught(Fault::ClockAhead));
+}
+
+#[test]
 fn after_a_failed_flush_nothing_is_acknowledged_until_a_restart() {
     let mut world = World::new(1, Fault::None);
     assert_eq!(world.send_and_rest(6), (6, vec![]));

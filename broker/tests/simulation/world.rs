@@ -24,7 +24,7 @@ use super::clients::operator::GROUPS;
 use super::clients::producer::LEVELS;
 use super::clients::{
     Client, FLEETING, Follower, Operator, Orderly, Producer, RETRY_TOPIC, RETURNING_GROUP, Returner, STEADY,
-    Scene,
+    Scene, orderly,
 };
 use super::digest::Digest;
 use super::disks;
@@ -32,12 +32,18 @@ use super::eager::Eager;
 use super::story::{Fate, Story};
 use super::truth::Truth;
 
-/// How the disk under the broker is broken, for showing that the oracle would notice.
+/// How the broker, or the disk under it, is broken, for showing that the oracle would notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     None,
     FlushesLie,
     WritesLater,
+    /// A restart does not know who held which lock.
+    LocksForgotten,
+    /// Offsets that consumers commit never reach the log.
+    CommitsForgotten,
+    /// A delayed message is delivered when the clock shows less than its due time.
+    ClockAhead,
 }
 
 /// What a run came to.
@@ -228,7 +234,7 @@ impl World {
                 self.disk.set_flushes_lie(true);
                 Arc::new(self.disk.clone())
             }
-            Fault::None => Arc::new(self.disk.clone()),
+            _ => Arc::new(self.disk.clone()),
         }
     }
 
@@ -271,6 +277,9 @@ impl World {
             }
             running.housekeeper.step();
             running.dispatcher.step().expect("what was appended can be applied");
+        }
+        if self.fault == Fault::LocksForgotten {
+            running.broker.locks.forget_group(orderly::GROUP);
         }
         let service = ClientService::new(Arc::clone(&running.broker));
         self.network.bind(BROKER, Listener::Broker, Arc::new(service));
@@ -440,6 +449,18 @@ impl World {
     }
 
     fn fire(&mut self) -> bool {
+        let wall_ms = self.clock.wall_ms();
+        if self.fault == Fault::ClockAhead {
+            self.clock.set_wall_ms(wall_ms + 500);
+        }
+        let fired = self.fire_now();
+        if self.fault == Fault::ClockAhead {
+            self.clock.set_wall_ms(wall_ms);
+        }
+        fired
+    }
+
+    fn fire_now(&mut self) -> bool {
         let broker = &self.running().broker;
         match broker.timers.step(broker) {
             Next::Now => true,
@@ -459,7 +480,7 @@ impl World {
         broker.tick();
         registrar.tick();
         // A log that has stopped takes no offsets; they are lost with the process, as commits may be.
-        if broker.commit_offsets().is_ok() {
+        if self.fault == Fault::CommitsForgotten || broker.commit_offsets().is_ok() {
             let end = broker.log.frontiers().appended_end;
             self.cast.followers.iter_mut().for_each(|follower| follower.told(end));
         }
