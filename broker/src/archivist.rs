@@ -199,15 +199,23 @@ impl Archivist {
     }
 
     fn work(&mut self, now: Duration) -> Result<bool, ArchiveError> {
-        if self.seal()? || self.rebuild()? || self.raise_minima()? || self.store_snapshot()? {
+        let kept = self.keep();
+        if let Ok(true) = kept {
             return Ok(true);
         }
+        // What needs space must not hold up what gives it back.
         let asked = std::mem::take(&mut self.broker.archive.orders.lock().clean);
         if now < self.retention_at && !asked {
-            return Ok(false);
+            return kept;
         }
         self.retention_at = now + RETENTION_EVERY;
-        self.trim()
+        let trimmed = self.trim()?;
+        if trimmed { Ok(true) } else { kept }
+    }
+
+    /// Makes of finished segments what is kept of them: one thing at a time.
+    fn keep(&mut self) -> Result<bool, ArchiveError> {
+        Ok(self.seal()? || self.rebuild()? || self.raise_minima()? || self.store_snapshot()?)
     }
 
     /// Writes the index of the oldest finished segment to its file.

@@ -18,9 +18,9 @@ use skylark_storage::{
     AppendError, CommitLog, Housekeeper, OpenError, Opened, Options, OwnFrontier, PhysicalOffset, ReadError,
     RecoveryReport, Writer,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use crate::archivist::{Archive, ArchiveError, Archivist};
+use crate::archivist::{Archive, Archivist};
 use crate::calls::Calls;
 use crate::catalog::Catalog;
 use crate::changes::{ChangeError, ControlRecord};
@@ -50,9 +50,8 @@ pub const TICK: Duration = Duration::from_millis(100);
 
 /// What every session, the dispatcher and the housekeeping share.
 ///
-/// Each part has one writer, named beside it, or a lock of its own. Where two locks are needed they are taken in the
-/// order of the fields, save `latest_change` and that of the timers' engine, which come before all others; membership and
-/// parking are innermost.
+/// Each part has one writer, named beside it, or a lock of its own; the order in which locks may be taken is written
+/// in ARCHITECTURE.md.
 pub struct Broker {
     /// Who this broker is.
     pub identity: Identity,
@@ -140,9 +139,6 @@ pub enum StartError {
     /// What was computed from the log's beginning cannot be loaded.
     #[error("{0}")]
     State(#[from] StateError),
-    /// The index of a segment cannot be written.
-    #[error("a segment's index cannot be written: {0}")]
-    Archive(#[from] ArchiveError),
     /// A record of the log cannot be read.
     #[error("the log cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -224,11 +220,15 @@ impl Broker {
     /// Folds what no snapshot covers, then tells the append lock where each queue goes on.
     fn fold(&self, dispatcher: &mut Dispatcher, archivist: &mut Archivist) -> Result<(), StartError> {
         let started = self.clock.monotonic();
-        let mut records = 0;
+        let (mut records, mut seals) = (0, true);
         for group in self.log.scan(self.founded_on) {
             records += dispatcher.replay(&group?)?;
-            // Of a long log that has no snapshots, memory must not hold all indexes.
-            archivist.seal()?;
+            // Of a long log that has no snapshots, memory must not hold all indexes. But a disk without space must
+            // not keep a broker from starting.
+            if seals && let Err(error) = archivist.seal() {
+                warn!(%error, "indexes stay in memory for now");
+                seals = false;
+            }
         }
         self.locks.restore(self.clock.monotonic(), &self.catalog.read().lock_owners);
         let mut index = self.index.write();
@@ -299,8 +299,7 @@ impl Broker {
     /// Why a question to index files is refused. A file that is damaged or gone is built again meanwhile.
     pub fn unreadable(&self, error: &SealedError) -> Refusal {
         let code = match error {
-            SealedError::Missing { .. } => ResponseCode::SYSTEM_BUSY,
-            SealedError::Damaged { base, .. } => {
+            SealedError::Damaged { base, .. } | SealedError::Missing { base } => {
                 error!(%error, "it is built again from the log");
                 self.index.write().discard(*base);
                 ResponseCode::SYSTEM_BUSY

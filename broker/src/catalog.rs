@@ -40,17 +40,13 @@ impl Catalog {
         Some((self.topics.get(topic)?, self.queues(topic)?))
     }
 
-    /// Derives the queues of a topic anew, after its configuration changed. A topic never has fewer queues than
-    /// before: what lies in them stays readable by offset.
+    /// Derives the queues of a topic anew, after its configuration changed.
     pub fn resolve(&mut self, topic: &str, index: &mut Index) {
-        let Some(config) = self.topics.get(topic) else {
+        if self.topics.get(topic).is_none() {
             self.queues.remove(topic);
             return;
-        };
-        let known = self.queues.get(topic).map_or(0, |queues| queues.len());
-        let count = usize::try_from(config.read_queues.max(config.write_queues)).unwrap_or(0).max(known);
-        let queues =
-            (0..count).map(|number| index.register(topic, u32::try_from(number).unwrap_or(u32::MAX)));
+        }
+        let queues = (0..self.topics.queues(topic)).map(|number| index.register(topic, number));
         let queues = queues.collect();
         self.queues.insert(topic.into(), queues);
     }

@@ -13,6 +13,7 @@ use crate::folds::groups::GroupDeleted;
 use crate::folds::heads::{HeadSet, Heads, MessagePlace};
 use crate::folds::kinds::{self, Change};
 use crate::folds::kv::KvChanged;
+use crate::folds::offsets::OffsetsReset;
 use crate::folds::payload::PayloadError;
 use crate::folds::topics::{TopicDeleted, TopicPut};
 use crate::indexing::{Indexed, indexed};
@@ -30,6 +31,8 @@ pub struct Dispatcher {
     /// When the first of the group's timers is due.
     first_due: Option<u64>,
     arrived: Vec<(QueueId, i32)>,
+    /// Queues in which an operator has moved a group.
+    moved: Vec<QueueId>,
     /// Queues of topics that are gone, to which the messages brought something.
     orphans: Vec<QueueId>,
     topics_changed: bool,
@@ -111,6 +114,7 @@ impl Dispatcher {
             keys: Vec::new(),
             first_due: None,
             arrived: Vec::new(),
+            moved: Vec::new(),
             orphans: Vec::new(),
             topics_changed: false,
             epoch,
@@ -306,21 +310,34 @@ impl Dispatcher {
                 // Offsets go on where they were, should the topic come back; what it held is below its minimum.
                 catalog.queues(topic).unwrap_or_default().iter().for_each(|queue| hide(&mut index, *queue));
                 catalog.resolve(topic, &mut index);
-                broker.locks.forget_topic(topic);
-                broker.statistics.forget_topic(topic);
                 self.topics_changed = true;
             }
-            Change::GroupDeleted(GroupDeleted { group, .. }) => {
-                broker.locks.forget_group(group);
-                broker.statistics.forget_group(group);
-            }
             Change::KvChanged(KvChanged { change }) => broker.hosted.apply(change),
+            Change::OffsetsReset(OffsetsReset { topic, offsets, .. }) => {
+                let queues = catalog.queues(topic).unwrap_or_default();
+                let moved = offsets.iter().filter_map(|(number, _)| queues.get(*number as usize));
+                self.moved.extend(moved);
+            }
             Change::HeadSet(HeadSet { topic, queue, next }) => {
                 let mut index = broker.index.write();
                 let queue = index.register(topic, *queue);
                 index.set_head(queue, *next).map_err(|cause| ApplyError::Head { at, cause })?;
                 broker.log.with_state(|state| state.raise(queue, *next));
             }
+            _ => {}
+        }
+        drop(catalog);
+        match &event.change {
+            Change::TopicDeleted(TopicDeleted { topic }) => {
+                broker.locks.forget_topic(topic);
+                broker.statistics.forget_topic(topic);
+            }
+            Change::GroupDeleted(GroupDeleted { group, .. }) => {
+                broker.locks.forget_group(group);
+                broker.statistics.forget_group(group);
+            }
+            // Consumers that wait there learn of it with their next pull.
+            Change::OffsetsReset(_) => broker.parking.wake(self.moved.drain(..)),
             _ => {}
         }
         Ok(())

@@ -103,7 +103,7 @@ impl QueueLocks {
         Ok(Granted { queues, durable })
     }
 
-    /// Gives up those of `queues` that `client` holds.
+    /// Gives up those of `queues` that `client` holds, and says before what position the record of it lies.
     ///
     /// # Errors
     /// When the change is not appended; the locks stay.
@@ -113,18 +113,19 @@ impl QueueLocks {
         client: &str,
         queues: &[LockedQueue],
         record: impl FnOnce(&LocksChanged) -> Result<PhysicalOffset, AppendError>,
-    ) -> Result<(), AppendError> {
+    ) -> Result<PhysicalOffset, AppendError> {
         let mut groups = self.groups.lock();
-        let Some(locks) = groups.get_mut(group) else { return Ok(()) };
+        let Some(locks) = groups.get_mut(group) else { return Ok(PhysicalOffset::ZERO) };
         let is_held = |queue: &&LockedQueue| locks.get(*queue).is_some_and(|lock| *lock.client == *client);
         let held: Vec<&LockedQueue> = queues.iter().filter(is_held).collect();
+        let mut end = PhysicalOffset::ZERO;
         if !held.is_empty() {
-            record(&released(group, held.iter().copied()))?;
+            end = record(&released(group, held.iter().copied()))?;
         }
         for queue in held {
             locks.remove(queue);
         }
-        Ok(())
+        Ok(end)
     }
 
     /// Whether any queue is locked for the group: then it consumes in order.

@@ -103,6 +103,17 @@ impl Parking {
         post(woken);
     }
 
+    /// Wakes the pulls that wait for messages of these queues, though there is none.
+    pub fn wake(&self, queues: impl IntoIterator<Item = QueueId>) {
+        let woken: Vec<Parked> = {
+            let mut inner = self.inner.lock();
+            let of = |queue| inner.by_queue.get(&queue).into_iter().flatten().copied();
+            let waiting: Vec<u64> = queues.into_iter().flat_map(of).collect();
+            waiting.into_iter().filter_map(|id| inner.remove(id)).collect()
+        };
+        post(woken);
+    }
+
     /// Wakes the pulls whose time is over.
     pub fn expire(&self, now: Duration) {
         let woken: Vec<Parked> = {

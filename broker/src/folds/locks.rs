@@ -60,17 +60,18 @@ impl Fold for LockOwners {
                         None => drop(locked.remove(queue)),
                     }
                 }
+                topics.retain(|_, queues| !queues.is_empty());
+                if topics.is_empty() {
+                    self.groups.remove(group);
+                }
             }
-            Change::TopicDeleted(TopicDeleted { topic }) => {
-                self.groups.values_mut().for_each(|topics| drop(topics.remove(topic)));
-            }
+            Change::TopicDeleted(TopicDeleted { topic }) => self.groups.retain(|_, topics| {
+                topics.remove(topic);
+                !topics.is_empty()
+            }),
             Change::GroupDeleted(GroupDeleted { group, .. }) => drop(self.groups.remove(group)),
-            _ => return Ok(()),
+            _ => {}
         }
-        self.groups.retain(|_, topics| {
-            topics.retain(|_, queues| !queues.is_empty());
-            !topics.is_empty()
-        });
         Ok(())
     }
 }

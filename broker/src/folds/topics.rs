@@ -117,19 +117,32 @@ impl Payload for TopicDeleted {
 /// Memory: name, attributes and about 100 bytes for each topic that exists; nothing for deleted ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topics {
-    topics: BTreeMap<String, TopicConfig>,
+    topics: BTreeMap<String, Known>,
     version: DataVersion,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    config: TopicConfig,
+    /// As many as it had at its widest, since it was created.
+    queues: u32,
 }
 
 impl Topics {
     /// What this topic is, if it exists.
     pub fn get(&self, topic: &str) -> Option<&TopicConfig> {
-        self.topics.get(topic)
+        self.topics.get(topic).map(|known| &known.config)
+    }
+
+    /// How many queues the topic has had at its widest since it was created: what lies in them stays readable by
+    /// offset when it is given fewer, and goes with it when it is deleted.
+    pub fn queues(&self, topic: &str) -> u32 {
+        self.topics.get(topic).map_or(0, |known| known.queues)
     }
 
     /// All topics, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &TopicConfig)> {
-        self.topics.iter().map(|(topic, config)| (topic.as_str(), config))
+        self.topics.iter().map(|(topic, known)| (topic.as_str(), &known.config))
     }
 
     /// How often topics have changed. Putting what is there already, or deleting what is not, is no change.
@@ -142,7 +155,10 @@ impl Fold for Topics {
     fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
         let changed = match &event.change {
             Change::TopicPut(TopicPut { topic, config }) => {
-                self.topics.insert(topic.clone(), config.clone()).as_ref() != Some(config)
+                let queues = config.read_queues.max(config.write_queues).max(self.queues(topic));
+                let known = Known { config: config.clone(), queues };
+                let before = self.topics.insert(topic.clone(), known);
+                before.is_none_or(|before| before.config != *config)
             }
             Change::TopicDeleted(TopicDeleted { topic }) => self.topics.remove(topic).is_some(),
             _ => false,

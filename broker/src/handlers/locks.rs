@@ -42,7 +42,8 @@ pub fn unlock(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     let queues: Vec<LockedQueue> = queues.collect();
     let (group, client) = (&asked.consumer_group, &asked.client_id);
     match broker.locks.unlock(group, client, &queues, |change| broker.append_one(change)) {
-        Ok(()) => answers.success(request.reply, &[]),
+        // Until it is durable, a restart would keep the queues for this client.
+        Ok(end) => answers.when_durable(end, request.reply, |out| request.reply.success(out, &[])),
         Err(error) => refused(&error),
     }
 }

@@ -1,6 +1,7 @@
 //! Finding messages: 33 by place, 12 by key.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 use skylark_index::key_hash;
@@ -21,6 +22,8 @@ const UNIQUE_MAX: usize = 32;
 const CANDIDATES_MAX: usize = 4096;
 /// Bytes in an answer beyond which no message is added.
 const ANSWER_BYTES: u64 = 4 << 20;
+/// How long older and older segments are searched: the tools wait six seconds.
+const SEARCH_MAX: Duration = Duration::from_secs(5);
 
 /// 33: the message at a place of the log.
 pub fn view(broker: &Broker, request: &Request<'_, '_>, _answers: &mut Answers<'_>) -> Handled {
@@ -113,6 +116,7 @@ impl Wanted {
     fn find(&self, broker: &Broker) -> Result<Vec<Bytes>, Refusal> {
         let hash = key_hash(&self.topic, &self.key);
         let times = self.times.0..=self.times.1;
+        let began = broker.clock.monotonic();
         let (mut candidates_max, mut known) = (self.messages_max, BTreeSet::new());
         let mut found: Vec<(PhysicalOffset, Bytes)> = Vec::new();
         let mut bytes = 0;
@@ -122,7 +126,9 @@ impl Wanted {
                 (index.keys(hash, times.clone(), candidates_max), index.sealed())
             };
             if candidates.len() < candidates_max {
-                let older = sealed.keys(hash, times.clone(), candidates_max - candidates.len());
+                let goes_on = || broker.clock.monotonic().saturating_sub(began) < SEARCH_MAX;
+                let wanted = candidates_max - candidates.len();
+                let older = sealed.keys_while(hash, times.clone(), wanted, goes_on);
                 candidates.extend(older.map_err(|error| broker.unreadable(&error))?);
             }
             let all = candidates.len() < candidates_max;

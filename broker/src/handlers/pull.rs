@@ -82,7 +82,9 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
         offsets::commit(broker, request.connection, pull.consumer_group, pull.topic, number, offset);
     }
-    match broker.offsets.lock().take_reset(pull.consumer_group, pull.topic, number.unwrap_or(u32::MAX)) {
+    // Taken before the match, whose arms must not run under the lock.
+    let reset = broker.offsets.lock().take_reset(pull.consumer_group, pull.topic, number.unwrap_or(u32::MAX));
+    match reset {
         Reset::None => {}
         Reset::After(end) => return Ok(Done::After(end)),
         Reset::To(next) => {

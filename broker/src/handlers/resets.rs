@@ -84,10 +84,13 @@ pub fn clone(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
     let topics: Vec<(String, u32)> = {
         let catalog = broker.catalog.read();
         check_group(&catalog, asked.target_group)?;
-        let only = asked.topic.filter(|topic| !topic.is_empty());
-        let topics = catalog.topics.iter().filter(|(topic, _)| only.is_none_or(|only| only == *topic));
-        let queues = |topic| u32::try_from(catalog.queues(topic).unwrap_or_default().len());
-        topics.map(|(topic, _)| (topic.to_owned(), queues(topic).unwrap_or(u32::MAX))).collect()
+        let topics = match asked.topic.filter(|topic| !topic.is_empty()) {
+            Some(topic) => vec![topic.to_owned()],
+            None => broker.offsets.lock().topics_of(asked.source_group).into_iter().collect(),
+        };
+        let queues =
+            |topic: String| Some((catalog.topics.queues(&topic), topic)).filter(|(count, _)| *count > 0);
+        topics.into_iter().filter_map(queues).map(|(count, topic)| (topic, count)).collect()
     };
     let by = request.connection.peer.address;
     let mut end = None;

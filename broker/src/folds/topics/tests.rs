@@ -97,3 +97,19 @@ fn permissions_are_bits() {
     assert_eq!((open, open.without(Perm::INHERIT)), (Perm(7), Perm::READ_WRITE));
     assert!(open.allows(Perm::READ) && !Perm::READ.allows(Perm::READ_WRITE));
 }
+
+#[test]
+fn a_topic_keeps_its_queues_until_it_is_deleted() {
+    let mut topics = Topics::default();
+    let put = |queues| {
+        Change::TopicPut(TopicPut { topic: "t".to_owned(), config: TopicConfig::with_queues(queues) })
+    };
+    let mut apply = |change| {
+        topics.apply(&Event { at: PhysicalOffset::ZERO, stored_at: 0, change }).unwrap();
+        topics = Topics::restore(&topics.snapshot()).unwrap();
+        topics.queues("t")
+    };
+    assert_eq!([apply(put(8)), apply(put(4)), apply(put(6))], [8; 3]);
+    assert_eq!(apply(Change::TopicDeleted(TopicDeleted { topic: "t".to_owned() })), 0);
+    assert_eq!(apply(put(3)), 3);
+}
