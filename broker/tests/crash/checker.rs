@@ -1,6 +1,6 @@
 //! What clients may rely on, given what they were told and what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skylark_protocol::code::RequestCode;
 use skylark_protocol::message::StoredMessage;
@@ -70,6 +70,16 @@ pub fn read_again(connection: &mut Raw, log: &Log) -> BTreeMap<u32, u64> {
         minima.insert(queue, min as u64);
     }
     minima
+}
+
+/// The delayed messages that were acknowledged and have not been delivered.
+pub fn waiting(log: &Log, told: &[Told]) -> Vec<Name> {
+    let there: BTreeSet<Name> = log.values().flatten().map(|there| there.name).collect();
+    let delayed = (0..).zip(told).flat_map(|(producer, told)| {
+        let delayed = told.acknowledged.iter().filter(|(_, offset, _)| offset.is_none());
+        delayed.map(move |(_, _, sequence)| (producer, *sequence))
+    });
+    delayed.filter(|name| !there.contains(name)).collect()
 }
 
 /// What was acknowledged is there, and nothing twice, early, or out of order.
