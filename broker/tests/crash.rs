@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crash::checker::{Log, There, check, check_returned, read_again, read_on};
+use crash::checker::{Log, There, check, check_returned, read_again, read_on, waiting};
 use crash::clients::{
     COMMITTING_GROUP, Committed, LEVELS, QUEUES, RETRY_TOPIC, RETURNING_GROUP, Returned, TOPIC, Told, commit,
     produce, send_back,
@@ -43,6 +43,8 @@ const ROUND_MIN: Duration = Duration::from_millis(1200);
 /// A commit that was answered so long before the kill is durable: 200 ms until the log is told, and then a flush on a
 /// busy machine.
 const COMMIT_DURABLE: Duration = Duration::from_millis(900);
+/// A hang, not a slow machine, is what this bounds.
+const DELIVERED_WITHIN: Duration = Duration::from_secs(30);
 /// Who is moved.
 const MOVED_GROUP: &str = "moved";
 
@@ -128,6 +130,23 @@ impl History {
         check_returned(&self.retries, &self.returned, is_at_rest);
     }
 
+    /// Waits until everything that is delayed has been delivered, but not for ever.
+    fn rest(&mut self, connection: &mut Raw) {
+        // What is sent back waits for no longer than the longest level.
+        thread::sleep(Duration::from_secs(4));
+        let deadline = Instant::now() + DELIVERED_WITHIN;
+        loop {
+            self.check(connection, false);
+            let waiting = waiting(&self.log, &self.told);
+            if waiting.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{} messages are not delivered: {waiting:?}", waiting.len());
+            println!("{} messages are still to be delivered", waiting.len());
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     fn check_offsets(&mut self, connection: &mut Raw, random: &mut Pcg64) {
         let (lowest, highest) = self.committed;
         let committed = offset_of(connection, COMMITTING_GROUP).unwrap_or(0);
@@ -208,9 +227,8 @@ fn no_promise_is_broken_by_kills() {
             history.check_minima(&mut connection);
         }
     }
-    // The longest level, and time to deliver.
     let mut connection = Raw::connect(server.broker()).expect("the broker listens");
-    thread::sleep(Duration::from_secs(4));
+    history.rest(&mut connection);
     history.check(&mut connection, true);
     history.check_minima(&mut connection);
     first_acks.sort();

@@ -260,7 +260,8 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
                 return pull.reply.failure(out.buffer(), refusal.code, &refusal.remark);
             }
             if status == Status::Found {
-                return fetch(broker, found, messages, pull.reads, connection, out);
+                let from = (pull.queue, u64::try_from(pull.offset).unwrap_or(0));
+                return fetch(broker, found, from, messages, pull.reads, connection, out);
             }
             broker.statistics.got_nothing();
             return found.respond(status, &[], out);
@@ -269,13 +270,21 @@ fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: 
             let examined_max = if pull.filter == TagFilter::All { pull.messages_max } else { EXAMINED_MAX };
             let (reply, began) = (pull.reply, broker.clock.monotonic());
             let work = move |broker: &Broker, out: &mut Outbox| {
-                let entries =
-                    sealed.entries(from, examined_max).map_err(|error| broker.unreadable(&error))?;
-                if entries.is_empty() {
-                    return Err(unsettled());
-                }
-                let Evaluated { status, found, messages } = pull.select(from, &range, entries);
-                found.respond(status, &readers::fetch(broker, &messages)?, out);
+                let read = || {
+                    let entries = sealed.entries(from, examined_max);
+                    let entries = entries.map_err(|error| broker.unreadable(&error))?;
+                    if entries.is_empty() {
+                        return Err(unsettled());
+                    }
+                    let evaluated = pull.select(from, &range, entries);
+                    let bodies = readers::fetch(broker, &evaluated.messages)?;
+                    Ok((evaluated, bodies))
+                };
+                let (Evaluated { status, found, messages }, bodies) = match read() {
+                    Ok(read) => read,
+                    Err(refusal) => return overtaken(broker, reply, (pull.queue, from), refusal, out),
+                };
+                found.respond(status, &bodies, out);
                 pull.note(&found);
                 let waited = broker.clock.monotonic().saturating_sub(began);
                 let reads = pull.reads.as_deref();
@@ -300,10 +309,29 @@ fn bytes_of(messages: &[(PhysicalOffset, u32)]) -> u64 {
     messages.iter().map(|(_, bytes)| u64::from(*bytes)).sum()
 }
 
+/// Answers a read that failed. If what was asked for was trimmed meanwhile, the consumer goes on where the queue begins
+/// by now.
+fn overtaken(
+    broker: &Broker,
+    reply: ReplyTo,
+    (queue, from): (QueueId, u64),
+    refusal: Refusal,
+    out: &mut Outbox,
+) -> Result<(), Refusal> {
+    let range = broker.index.read().range(queue);
+    if range.start <= from {
+        return Err(refusal);
+    }
+    let found = Found { reply, next: range.start, min: range.start, max: range.end };
+    found.respond(Status::Below, &[], out);
+    Ok(())
+}
+
 /// Sends messages: slices of the log's tail, or what a reader thread fetches.
 fn fetch(
     broker: &Broker,
     found: Found,
+    from: (QueueId, u64),
     messages: Vec<(PhysicalOffset, u32)>,
     reads: Option<Arc<Reads>>,
     connection: &Connection,
@@ -320,7 +348,10 @@ fn fetch(
     }
     let (reply, began) = (found.reply, broker.clock.monotonic());
     let submitted = broker.readers.submit(connection, reply, bytes, move |broker, out| {
-        found.write(readers::fetch(broker, &messages)?, out);
+        match readers::fetch(broker, &messages) {
+            Ok(bodies) => found.write(bodies, out),
+            Err(refusal) => return overtaken(broker, reply, from, refusal, out),
+        }
         let waited = broker.clock.monotonic().saturating_sub(began);
         broker.statistics.got(reads.as_deref(), count, bytes, waited);
         Ok(())

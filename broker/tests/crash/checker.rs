@@ -1,6 +1,6 @@
 //! What clients may rely on, given what they were told and what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skylark_protocol::code::RequestCode;
 use skylark_protocol::message::StoredMessage;
@@ -19,8 +19,14 @@ pub struct There {
 /// What the broker has, by queue, each from offset 0. Grows with each look; what was trimmed later stays.
 pub type Log = BTreeMap<u32, Vec<There>>;
 
-/// Reads what is new in a queue, and checks every body.
+/// Reads what is new in a queue, and checks every body. What is new is there: it was not trimmed yet.
 pub fn read_on(connection: &mut Raw, topic: &str, queue: u32, known: &mut Vec<There>) {
+    let moved = read_from(connection, topic, queue, known);
+    assert_eq!(moved, None, "{topic} {queue} begins behind {}", known.len());
+}
+
+/// Reads a queue on to its end, or says where it begins by now.
+fn read_from(connection: &mut Raw, topic: &str, queue: u32, known: &mut Vec<There>) -> Option<usize> {
     loop {
         let offset = known.len() as u64;
         let answer = connection
@@ -28,7 +34,10 @@ pub fn read_on(connection: &mut Raw, topic: &str, queue: u32, known: &mut Vec<Th
             .expect("the broker answers");
         // The end; or a topic that was not needed so far.
         if answer.code == 19 || (answer.code == 17 && topic == RETRY_TOPIC) {
-            return;
+            return None;
+        }
+        if answer.code == 21 {
+            return Some(usize::try_from(answer.number("nextBeginOffset")).unwrap());
         }
         // An index file is being written again.
         if answer.code == 2 {
@@ -52,12 +61,25 @@ pub fn read_again(connection: &mut Raw, log: &Log) -> BTreeMap<u32, u64> {
         let answer = connection.call(RequestCode::GET_MIN_OFFSET, &fields, &[]).expect("the broker answers");
         let min = usize::try_from(answer.number("offset")).unwrap();
         let mut again = log[&queue][..min].to_vec();
-        read_on(connection, TOPIC, queue, &mut again);
+        // The log may be trimmed while it is read.
+        while let Some(min) = read_from(connection, TOPIC, queue, &mut again) {
+            again = log[&queue][..min].to_vec();
+        }
         // Delayed messages may have come since.
         assert!(again.starts_with(&log[&queue]), "queue {queue} is not what it was");
         minima.insert(queue, min as u64);
     }
     minima
+}
+
+/// The delayed messages that were acknowledged and have not been delivered.
+pub fn waiting(log: &Log, told: &[Told]) -> Vec<Name> {
+    let there: BTreeSet<Name> = log.values().flatten().map(|there| there.name).collect();
+    let delayed = (0..).zip(told).flat_map(|(producer, told)| {
+        let delayed = told.acknowledged.iter().filter(|(_, offset, _)| offset.is_none());
+        delayed.map(move |(_, _, sequence)| (producer, *sequence))
+    });
+    delayed.filter(|name| !there.contains(name)).collect()
 }
 
 /// What was acknowledged is there, and nothing twice, early, or out of order.

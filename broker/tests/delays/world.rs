@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use skylark_broker::broker::{Broker, Running, StartError};
+use skylark_broker::broker::{Broker, Running};
 use skylark_broker::config::{Config, Settings};
 use skylark_broker::session::ClientSession;
 use skylark_broker::timers::Next;
@@ -42,7 +42,7 @@ pub struct World {
     pub clock: SimulatedClock,
     pub disk: Disk,
     pub running: Running,
-    config: Config,
+    pub config: Config,
     session: ClientSession,
     out: Outbox,
     next_opaque: i32,
@@ -69,11 +69,6 @@ impl World {
         self.running = open(&self.disk, &self.clock, &self.config);
         self.session = connect(&self.running);
         self.out = Outbox::default();
-    }
-
-    /// Starts a broker on a disk, and nothing more.
-    pub fn try_open(&self, disk: &Disk) -> Result<Running, StartError> {
-        Broker::open(Arc::new(disk.clone()), Arc::new(self.clock.clone()), &self.config)
     }
 
     /// Another start, with other settings.

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use skylark_broker::broker::StartError;
+use skylark_broker::broker::{Broker, Running, StartError};
 use skylark_broker::snapshots::{Snapshot, Snapshots};
 use skylark_broker::state::StateError;
 use skylark_storage::PhysicalOffset;
@@ -20,12 +20,17 @@ fn newest(disk: &Disk) -> Snapshot {
     snapshots.newest(|_| Ok(())).unwrap().expect("a snapshot")
 }
 
+/// Starts a broker on a disk, and nothing more.
+fn try_open(world: &World, disk: &Disk) -> Result<Running, StartError> {
+    Broker::open(Arc::new(disk.clone()), Arc::new(world.clock.clone()), &world.config)
+}
+
 /// What a broker says that folded the whole log.
 fn refolded(world: &World, disk: &Disk) -> Digest {
     let copy = disk.kill();
     disks::lose(&copy, &disks::snapshots(&copy));
     disks::lose(&copy, &disks::index_files(&copy));
-    Digest::of(&world.try_open(&copy).expect("a whole log"))
+    Digest::of(&try_open(world, &copy).expect("a whole log"))
 }
 
 /// Two histories that part in the middle of a segment: the disk at that time, and a world that went on.
@@ -61,7 +66,7 @@ fn a_snapshot_ahead_of_the_log_is_not_accepted() {
     let disk = world.disk.kill();
     disks::lose(&disk, &disks::snapshots(&disk));
     disks::put(&disk, &name, &bytes);
-    let running = world.try_open(&disk).unwrap();
+    let running = try_open(&world, &disk).unwrap();
     assert_eq!(running.broker.founded_on, PhysicalOffset::ZERO);
     assert_eq!(Digest::of(&running), refolded(&world, &disk));
 }
@@ -80,7 +85,7 @@ fn accepting_a_snapshot_of_another_history_is_noticed() {
     disks::lose(&disk, &disks::snapshots(&disk));
     Snapshots::open(Arc::new(disk.clone())).unwrap().write(&forged).unwrap();
     let told =
-        catch_unwind(AssertUnwindSafe(|| world.try_open(&disk.kill()).map(|running| Digest::of(&running))));
+        catch_unwind(AssertUnwindSafe(|| try_open(&world, &disk.kill()).map(|running| Digest::of(&running))));
     let is_noticed = match told {
         Ok(Ok(digest)) => digest != refolded(&world, &disk),
         Ok(Err(_)) | Err(_) => true,
@@ -114,7 +119,7 @@ fn trimmed_to_the_older_snapshot_the_log_can_lose_the_newer() {
         } else {
             disks::lose(&disk, &[newer]);
         }
-        let running = world.try_open(&disk).unwrap();
+        let running = try_open(&world, &disk).unwrap();
         assert_eq!(running.broker.founded_on, position(&older));
         assert_eq!(Digest::of(&running).without_minima(), whole.without_minima());
     }
@@ -131,7 +136,7 @@ fn trimming_against_the_newest_snapshot_is_noticed() {
         } else {
             disks::lose(&disk, std::slice::from_ref(&newer));
         }
-        let refused = world.try_open(&disk).err();
+        let refused = try_open(&world, &disk).err();
         let trimmed = position(&newer);
         assert!(
             matches!(refused, Some(StartError::State(StateError::Unfounded { trimmed: at })) if at == trimmed),

@@ -36,7 +36,7 @@ fn await_index_files(data: &Path, count: usize) -> BTreeMap<String, Vec<u8>> {
 
 fn fill(connection: &mut Raw, topic: &str, segments: usize) -> u64 {
     let mut sent = 0;
-    while sent as usize * BODY_BYTES < segments * SEGMENT_BYTES {
+    while sent < (segments * SEGMENT_BYTES / BODY_BYTES) as u64 {
         let body = [u8::try_from(sent % 251).unwrap(); BODY_BYTES];
         let answer =
             connection.call(RequestCode::SEND_MESSAGE_V2, &send_fields(topic, 0, ""), &body).unwrap();

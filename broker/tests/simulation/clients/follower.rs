@@ -197,6 +197,7 @@ impl Followed {
                 scene.story.jumps.push((self.name.clone(), from, next));
                 self.goes_on(next);
             }
+            (Operation::Pull(_), 1) => panic!("a pull was answered with 1: {answer:?}"),
             // The topic is made by the first send, the group by the first pull; an index file is built again; a log
             // that has stopped answers nothing.
             (_, 1 | 2 | 14 | 17 | 26) => {
