@@ -34,6 +34,7 @@ final class AdminState {
     private final List<Thread> loaders = new ArrayList<>();
 
     AdminState(Checks checks) {
+        Clients.rebalanceEverySecond();
         this.checks = checks;
     }
 
