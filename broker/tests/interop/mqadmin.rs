@@ -38,6 +38,7 @@ const BETWEEN: Duration = Duration::from_millis(500);
 /// Statistics of a minute are kept in samples ten seconds apart: after two there is a rate.
 const RATES_WITHIN: Duration = Duration::from_secs(45);
 
+/// The name of the side that has what Apache's broker alone shows.
 const APACHE: &str = "Apache";
 
 /// Runs every command against both and compares what it shows.

@@ -151,9 +151,8 @@ pub(super) fn differ(case: &Case, theirs: &[Row], ours: &[Row], listed: &Listed)
                 (Some(their), Some(our)) if listed.is_volatile(command, column) => form(their) == form(our),
                 // A setting that does not exist here is not shown either, unless tools read it.
                 (Some(_), None) if case.form == Form::Settings => !SETTINGS.contains(&column.as_str()),
-                (Some(their), Some(our)) => their == our || listed.are_meant(command, column, [their, our]),
-                (None, None) => true,
-                _ => false,
+                (Some(their), Some(our)) if listed.are_meant(command, column, [their, our]) => true,
+                (their, our) => their == our,
             };
             if !same {
                 let (their, our) = (their.get(column), our.get(column));
