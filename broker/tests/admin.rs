@@ -290,6 +290,8 @@ fn the_configuration_is_shown_and_what_cannot_be_changed_is_refused_by_name() {
         ("flushDiskType", "SYNC_FLUSH"),
         ("listenPort", "10911"),
         ("maxMessageSize", "4194304"),
+        ("fileReservedTime", "72"),
+        ("messageDelayLevel", "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"),
     ] {
         assert!(settings.contains(&(key.to_owned(), value.to_owned())), "{key}: {settings:?}");
     }
@@ -340,7 +342,6 @@ fn the_runtime_table_has_every_key_that_tools_read() {
         "getMessageEntireTimeMax",
         "putLatency99",
         "putLatency999",
-        "totalMemKBytes",
         "startAcceptSendRequestTimeStamp",
         "EndTransactionQueueSize",
         "EndTransactionThreadPoolQueueCapacity",

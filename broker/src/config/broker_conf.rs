@@ -71,6 +71,12 @@ impl Translation {
                 self.conf.settings.segment_bytes = self.parse(key, value, "a number of bytes");
             }
             "fileReservedTime" => self.conf.settings.retention_hours = self.parse(key, value, "a number of hours"),
+            "diskSpaceCleanForciblyRatio" => {
+                self.conf.settings.disk_clean_percent = self.parse(key, value, "a whole number of percent");
+            }
+            "diskSpaceWarningLevelRatio" => {
+                self.conf.settings.disk_refuse_percent = self.parse(key, value, "a whole number of percent");
+            }
             "deleteWhen" => self.notice(key, "has no effect: what is older than fileReservedTime goes at any hour"),
             "brokerId" => match self.parse::<u64>(key, value, "a number") {
                 Some(0) | None => {}
@@ -163,7 +169,7 @@ mod tests {
         let conf = translate(
             "# as shipped\nbrokerClusterName = DefaultCluster\nbrokerName=broker-a\nbrokerId = 0\ndeleteWhen=04\n\
              fileReservedTime = 48\nbrokerRole = ASYNC_MASTER\nflushDiskType = ASYNC_FLUSH\nlistenPort:20911\n\
-             messageDelayLevel = 1s 5s\n",
+             messageDelayLevel = 1s 5s\ndiskSpaceCleanForciblyRatio=70\ndiskSpaceWarningLevelRatio=80\n",
         )
         .unwrap();
         assert_eq!(conf.settings.broker_name.as_deref(), Some("broker-a"));
@@ -172,6 +178,10 @@ mod tests {
         let noticed: Vec<_> = conf.notices.iter().map(|notice| &notice.key[..]).collect();
         assert_eq!(noticed, ["deleteWhen", "flushDiskType"]);
         assert_eq!(conf.settings.retention_hours, Some(48));
+        assert_eq!(
+            (conf.settings.disk_clean_percent, conf.settings.disk_refuse_percent),
+            (Some(70), Some(80))
+        );
     }
 
     #[test]

@@ -9,11 +9,9 @@ use crate::system;
 
 /// What the tools show of a configuration. A key that RocketMQ has and that stands for nothing here is not there.
 pub fn config(config: &Config) -> BTreeMap<&'static str, String> {
-    let Config { identity, policy, .. } = config;
+    let Config { identity, policy, retention, .. } = config;
     let text = |text: &str| text.to_owned();
     BTreeMap::from([
-        ("authenticationEnabled", text("false")),
-        ("authorizationEnabled", text("false")),
         ("autoCreateSubscriptionGroup", policy.auto_create_groups.to_string()),
         ("autoCreateTopicEnable", policy.auto_create_topics.to_string()),
         ("bindAddress", config.listen.ip().to_string()),
@@ -24,28 +22,35 @@ pub fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("brokerPermission", text("6")),
         ("brokerRole", text("ASYNC_MASTER")),
         ("brokerTopicEnable", text("true")),
+        ("cleanFileForciblyEnable", text("true")),
         ("clusterTopicEnable", text("true")),
         ("defaultTopicQueueNums", policy.default_topic_queues.to_string()),
+        ("diskSpaceCleanForciblyRatio", retention.clean_percent.to_string()),
+        ("diskSpaceWarningLevelRatio", retention.refuse_percent.to_string()),
         ("duplicationEnable", text("false")),
         ("enableControllerMode", text("false")),
         ("enableDLegerCommitLog", text("false")),
         ("enablePropertyFilter", text("false")),
+        ("fileReservedTime", (retention.age_ms / 3_600_000).to_string()),
         ("flushConsumerOffsetInterval", COMMIT_INTERVAL.as_millis().to_string()),
         ("flushDiskType", text("SYNC_FLUSH")),
         ("listenPort", config.listen.port().to_string()),
         ("longPollingEnable", text("true")),
         ("mappedFileSizeCommitLog", config.segment_bytes.to_string()),
         ("maxMessageSize", policy.message_bytes_max.to_string()),
+        ("messageDelayLevel", policy.delay_levels.to_string()),
+        ("messageIndexEnable", text("true")),
         ("namesrvAddr", config.namesrv.join(";")),
         ("notifyConsumerIdsChangedEnable", text("true")),
+        ("realTimeNotifyConsumerChange", text("true")),
         ("regionId", text(system::REGION)),
         ("registerNameServerPeriod", registrar::INTERVAL.as_millis().to_string()),
         ("serverChannelMaxIdleTimeSeconds", config.idle_seconds.to_string()),
         ("slaveReadEnable", text("false")),
-        ("storePathCommitLog", config.data.join("log").display().to_string()),
         ("storePathRootDir", config.data.display().to_string()),
         ("traceOn", text("true")),
         ("traceTopicEnable", text("false")),
+        ("useServerSideResetOffset", text("true")),
         ("validateSystemTopicWhenUpdateTopic", text("true")),
     ])
 }

@@ -89,13 +89,12 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
     // No time before which sends are refused is ever set.
     put("startAcceptSendRequestTimeStamp", "0".to_owned());
-    put("totalMemKBytes", (broker.policy.memory_bytes >> 10).to_string());
     if let Ok(Space { total_bytes, available_bytes }) = broker.disk_space() {
         let (total, free) = (readable(total_bytes), readable(available_bytes));
         put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
         #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
         let ratio = (1.0 - available_bytes as f64 / total_bytes.max(1) as f64).to_string();
-        put(&format!("commitLogDiskRatio_{}", broker.shown_config["storePathCommitLog"]), ratio.clone());
+        put(&format!("commitLogDiskRatio_{}/log", broker.shown_config["storePathRootDir"]), ratio.clone());
         put("commitLogDiskRatio", ratio.clone());
         put("consumeQueueDiskRatio", ratio);
     }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::cases::{Case, Form, SETTINGS};
+use super::listed::Listed;
 
 /// One row of output: column to cell. What has no column stands under an empty name.
 pub(super) type Row = BTreeMap<String, String>;
 
 /// The rows of an output, in an order that says nothing where the command's says nothing.
-pub(super) fn rows(case: &Case, lines: &[String], volatile: &Volatile) -> Vec<Row> {
+pub(super) fn rows(case: &Case, lines: &[String], listed: &Listed) -> Vec<Row> {
     let mut rows = match case.form {
         Form::Table => tables(lines),
         Form::Rows | Form::Text => text(lines),
@@ -19,12 +20,31 @@ pub(super) fn rows(case: &Case, lines: &[String], volatile: &Volatile) -> Vec<Ro
         // Volatile cells must not decide which rows are compared with each other.
         rows.sort_by_cached_key(|row| {
             let stable = |column: &String, cell: &String| {
-                if volatile.contains(case.command, column) { form(cell) } else { cell.clone() }
+                if listed.is_volatile(case.command, column) { form(cell) } else { cell.clone() }
             };
             row.iter().map(|(column, cell)| stable(column, cell)).collect::<Vec<_>>()
         });
     }
     rows
+}
+
+/// Without the group that Apache's broker makes of a topic's name: 5.3.3 counts it among the topic's readers once
+/// anyone subscribes to the topic (apache/rocketmq#9443, mended since). Its tools show the group like any other.
+pub(super) fn without_group_of_topics_name(case: &Case, lines: Vec<String>) -> Vec<String> {
+    let Some((_, rest)) = case.command.split_once(" -t ") else { return lines };
+    let topic = rest.split(' ').next().unwrap_or(rest);
+    let mut text = lines.join("\n");
+    let track = format!("MessageTrack [consumerGroup={topic}, ");
+    while let Some(begin) = text.find(&track) {
+        let after = text[begin + track.len()..].find(']').map(|end| begin + track.len() + end + 1);
+        text.replace_range(begin..after.unwrap_or(text.len()), "");
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Whether a row is about the group that [`without_group_of_topics_name`] is about.
+pub(super) fn is_of_group_of_topics_name(row: &Row) -> bool {
+    row.get("Topic").is_some_and(|topic| row.get("Consumer Group") == Some(topic))
 }
 
 fn text(lines: &[String]) -> Vec<Row> {
@@ -109,7 +129,7 @@ fn items(line: &str) -> Row {
 }
 
 /// What differs, a sentence each.
-pub(super) fn differ(case: &Case, theirs: &[Row], ours: &[Row], volatile: &Volatile) -> Vec<String> {
+pub(super) fn differ(case: &Case, theirs: &[Row], ours: &[Row], listed: &Listed) -> Vec<String> {
     let command = case.command;
     if theirs.len() != ours.len() {
         let only = |these: &[Row], those: &[Row]| -> Vec<Row> {
@@ -128,9 +148,10 @@ pub(super) fn differ(case: &Case, theirs: &[Row], ours: &[Row], volatile: &Volat
         let columns = their.keys().chain(our.keys().filter(|column| !their.contains_key(*column)));
         for column in columns {
             let same = match (their.get(column), our.get(column)) {
-                (Some(their), Some(our)) if volatile.contains(command, column) => form(their) == form(our),
+                (Some(their), Some(our)) if listed.is_volatile(command, column) => form(their) == form(our),
                 // A setting that does not exist here is not shown either, unless tools read it.
                 (Some(_), None) if case.form == Form::Settings => !SETTINGS.contains(&column.as_str()),
+                (Some(their), Some(our)) if listed.are_meant(command, column, [their, our]) => true,
                 (their, our) => their == our,
             };
             if !same {
@@ -173,38 +194,4 @@ fn form(cell: &str) -> String {
         form = form.replace("9 9", "9");
     }
     form
-}
-
-/// The columns whose values nobody could expect to agree.
-pub(super) struct Volatile(Vec<(&'static str, &'static str)>);
-
-impl Volatile {
-    pub(super) fn read() -> Self {
-        let text = include_str!("volatile-columns.txt");
-        let entries = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-        let entries = entries.map(|line| {
-            let mut parts = line.split('|').map(str::trim);
-            let (Some(commands), Some(columns), Some(_reason)) = (parts.next(), parts.next(), parts.next())
-            else {
-                panic!("not `commands | columns | reason`: {line}");
-            };
-            commands
-                .split(", ")
-                .flat_map(move |command| columns.split(", ").map(move |column| (command, column)))
-        });
-        Self(entries.flatten().collect())
-    }
-
-    pub(super) fn contains(&self, command: &str, column: &str) -> bool {
-        let name = command.split(' ').next().unwrap_or(command);
-        self.0.iter().any(|(for_command, for_column)| {
-            // The same name a second time in one line.
-            let name_of_column = column.split('#').next().unwrap_or(column);
-            let same = match for_column.split_once('*') {
-                Some((beginning, end)) => column.starts_with(beginning) && column.ends_with(end),
-                None => *for_column == name_of_column,
-            };
-            same && (*for_command == name || *for_command == command)
-        })
-    }
 }

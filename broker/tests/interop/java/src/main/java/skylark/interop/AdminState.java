@@ -34,6 +34,7 @@ final class AdminState {
     private final List<Thread> loaders = new ArrayList<>();
 
     AdminState(Checks checks) {
+        Clients.rebalanceEverySecond();
         this.checks = checks;
     }
 
@@ -56,6 +57,10 @@ final class AdminState {
         <C extends ClientConfig> C named(C client, String role) {
             client.setNamesrvAddr(clients.namesrv());
             client.setInstanceName(name + "-" + role);
+            // A producer is known for its group by the first heartbeat after its first send, by default the next
+            // of one in 30 seconds.
+            client.setHeartbeatBrokerInterval(1_000);
+            client.setPersistConsumerOffsetInterval(1_000);
             return client;
         }
     }
@@ -88,16 +93,15 @@ final class AdminState {
             side.clients.createTopic(side.producer, LOAD, QUEUES);
         }
         send(0, MESSAGES);
-        for (Side side : sides) {
-            consume(side, "admin-away", MESSAGES).shutdown();
+        for (DefaultMQPushConsumer away : consume("admin-away", MESSAGES)) {
+            away.shutdown();
         }
         // Nothing is stored in the same millisecond as this moment.
         Thread.sleep(5);
         long between = System.currentTimeMillis();
         Thread.sleep(5);
         send(MESSAGES, MORE);
-        for (Side side : sides) {
-            DefaultMQPushConsumer live = consume(side, "admin-consumers", MESSAGES + MORE);
+        for (DefaultMQPushConsumer live : consume("admin-consumers", MESSAGES + MORE)) {
             live.getDefaultMQPushConsumerImpl().persistConsumerOffset();
         }
         List<String> said = new ArrayList<>();
@@ -125,21 +129,30 @@ final class AdminState {
         }
     }
 
-    /** Returns once {@code count} messages were consumed; the consumer goes on. */
-    private DefaultMQPushConsumer consume(Side side, String group, int count) throws Exception {
-        DefaultMQPushConsumer consumer = side.named(new DefaultMQPushConsumer(group), group);
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        consumer.setAwaitTerminationMillisWhenShutdown(5_000);
-        Inbox inbox = new Inbox();
-        consumer.subscribe(TOPIC, "TagA || TagB");
-        consumer.registerMessageListener(inbox);
-        consumer.start();
-        boolean complete = inbox.await(count, Deadline.seconds(60));
-        if (!complete) {
-            checks.fail("admin.state", group + " on " + side.name + " consumed " + inbox.received.size());
-            throw new IllegalStateException(group + " consumed only " + inbox.received.size() + " of " + count);
+    /** Returns once {@code count} messages were consumed on every side; the consumers go on. */
+    private List<DefaultMQPushConsumer> consume(String group, int count) throws Exception {
+        List<DefaultMQPushConsumer> consumers = new ArrayList<>();
+        List<Inbox> inboxes = new ArrayList<>();
+        for (Side side : sides) {
+            DefaultMQPushConsumer consumer = side.named(new DefaultMQPushConsumer(group), group);
+            consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+            consumer.setAwaitTerminationMillisWhenShutdown(5_000);
+            Inbox inbox = new Inbox();
+            consumer.subscribe(TOPIC, "TagA || TagB");
+            consumer.registerMessageListener(inbox);
+            consumer.start();
+            consumers.add(consumer);
+            inboxes.add(inbox);
         }
-        return consumer;
+        Deadline deadline = Deadline.seconds(60);
+        for (Inbox inbox : inboxes) {
+            if (!inbox.await(count, deadline)) {
+                String found = group + " consumed " + inbox.received.size() + " of " + count;
+                checks.fail("admin.state", found);
+                throw new IllegalStateException(found);
+            }
+        }
+        return consumers;
     }
 
     /** A steady stream of messages and their consumption on every side, until there is to be rest. */
