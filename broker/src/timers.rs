@@ -23,6 +23,9 @@
 //!   has caught up, by as much as it was set back; one that is set forward lets fire what it says is due.
 //! - **Late, not lost.** What became due while the broker was down, or becomes visible behind its turn, fires at once.
 //!
+//! A delayed message outlives its topic: if one of that name exists when it is due, it is delivered there, even if the
+//! topic was deleted and made anew meanwhile, as with Apache.
+//!
 //! One unit is on its way at a time: the engine goes on when the folds have applied it, so that a million timers that
 //! are due together take no more of the log's room than a unit, and senders do not wait for them.
 //!
@@ -33,7 +36,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use skylark_storage::PhysicalOffset;
+use skylark_index::SealedError;
+use skylark_storage::{AppendError, PhysicalOffset, ReadError};
 
 use crate::broker::Broker;
 use crate::folds::Timers;
@@ -108,11 +112,17 @@ pub enum Carried {
 #[non_exhaustive]
 pub enum CarryError {
     /// The log has no room for them just now.
-    #[error("the log has no room just now")]
-    NoRoom,
-    /// Not everything can be read, or is indexed, just now.
-    #[error("not every timer can be read just now")]
-    Unreadable,
+    #[error("the log has no room just now: {0}")]
+    NoRoom(#[source] AppendError),
+    /// The folds have not come that far.
+    #[error("not every timer is indexed yet")]
+    NotApplied,
+    /// An index file did not answer. One that is damaged or gone is built again meanwhile.
+    #[error("{0}")]
+    Index(#[source] SealedError),
+    /// A delayed message could not be read just now.
+    #[error("{0}")]
+    Read(#[source] ReadError),
     /// The log takes no more.
     #[error("the log has stopped")]
     Stopped,
@@ -168,6 +178,12 @@ impl TimerEngine {
         // Relaxed: a figure for people.
         self.undeliverable.fetch_add(undeliverable, Ordering::Relaxed);
         carried
+    }
+
+    /// Looks at no more timers together than this, from here on: where the limit is reached all the time, tests see
+    /// what happens at it.
+    pub fn look_at_most(&self, timers: usize) {
+        self.engine.lock().look_at_most(timers);
     }
 
     /// Timers were applied, of which the first is due then.

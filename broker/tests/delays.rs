@@ -9,6 +9,7 @@ mod support;
 mod delays {
     pub mod crashes;
     pub mod levels;
+    pub mod mixes;
     pub mod process;
     pub mod sent_back;
     pub mod trims;

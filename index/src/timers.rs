@@ -1,6 +1,7 @@
 //! Messages by the time at which they are due.
 
 use std::collections::BinaryHeap;
+use std::ops::Range;
 
 use skylark_storage::PhysicalOffset;
 
@@ -55,14 +56,15 @@ impl Index {
         first.into_sorted()
     }
 
-    /// The first `limit` timers of records at `from` or behind whose keys are at or below `until`, in the order of
-    /// their records; of those segments only whose index is in memory.
-    pub fn late_timers(&self, from: PhysicalOffset, until: TimerKey, limit: usize) -> Vec<Timer> {
+    /// The first `limit` timers of records within `places` whose keys are at or below `until`, in the order of their
+    /// records; of those segments only whose index is in memory.
+    pub fn late_timers(&self, places: Range<PhysicalOffset>, until: TimerKey, limit: usize) -> Vec<Timer> {
         let behind = self.memory().flat_map(|segment| {
-            let start = segment.timers_before(from);
+            let start = segment.timers_before(places.start);
             (start..segment.timers.len()).map(|n| segment.timer(u32::try_from(n).unwrap_or(u32::MAX)))
         });
-        behind.filter(|timer| timer.key <= until).take(limit).collect()
+        let within = behind.take_while(|timer| timer.key.at < places.end);
+        within.filter(|timer| timer.key <= until).take(limit).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use skylark_index::Timer;
+use skylark_index::{SealedError, Timer};
 use skylark_storage::{AppendError, PhysicalOffset, ReadError};
 use tracing::{error, warn};
 
@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::changes::ControlRecord;
 use crate::folds::timers::{TimersCarried, TimersFired, Watermark};
 
-use super::schedule::{Schedule, Upcoming};
+use super::schedule::{Limits, Schedule, Upcoming};
 use super::unit::{self, Appended, Draft, Parsed};
 use super::{Carried, CarryError, Next};
 
@@ -55,7 +55,7 @@ impl Engine {
         }
         let upcoming = match self.schedule.look(broker, mark, applied) {
             Ok(upcoming) => upcoming,
-            Err(unknown) => return (self.troubled(unknown.to_string()), 0),
+            Err(error) => return (self.troubled(unanswered(broker, error).to_string()), 0),
         };
         let now_ms = broker.clock.wall_ms();
         let (Upcoming::Late(timers) | Upcoming::InTurn(timers)) = &upcoming;
@@ -120,7 +120,7 @@ impl Engine {
     ) -> (Result<Carried, CarryError>, u64) {
         let mark = self.mark(broker);
         if broker.applied.get() < below {
-            return (Err(CarryError::Unreadable), 0);
+            return (Err(CarryError::NotApplied), 0);
         }
         if self.carry.below != below {
             self.carry = Carry { below, timers: VecDeque::new(), from: Some(mark.floor()) };
@@ -130,11 +130,10 @@ impl Engine {
         while self.carry.timers.is_empty()
             && let Some(from) = self.carry.from
         {
-            let Ok((found, more)) = Schedule::pending_below(broker, mark, from, below) else {
-                return (Err(CarryError::Unreadable), 0);
-            };
-            self.carry.timers = found.into();
-            self.carry.from = more;
+            match self.schedule.pending_within(broker, mark, from..below) {
+                Ok((found, more)) => (self.carry.timers, self.carry.from) = (found.into(), more),
+                Err(error) => return (Err(CarryError::Index(unanswered(broker, error))), 0),
+            }
         }
         let timers = &*self.carry.timers.make_contiguous();
         let Some(last) = timers[..unit::how_many(timers, broker.log.unit_bytes_max())].last() else {
@@ -149,11 +148,11 @@ impl Engine {
                 self.carry.timers.drain(..timers.len());
                 (Ok(Carried::Some { end }), undeliverable)
             }
-            Err(Failed::Read(_)) => (Err(CarryError::Unreadable), 0),
+            Err(Failed::Read(error)) => (Err(CarryError::Read(error)), 0),
             Err(Failed::Append(AppendError::Poisoned { .. } | AppendError::Closed)) => {
                 (Err(CarryError::Stopped), 0)
             }
-            Err(Failed::Append(_)) => (Err(CarryError::NoRoom), 0),
+            Err(Failed::Append(error)) => (Err(CarryError::NoRoom(error)), 0),
         }
     }
 
@@ -197,6 +196,12 @@ impl Engine {
         *self.mark.get_or_insert_with(|| broker.timers.folded.lock().mark())
     }
 
+    /// Looks at no more timers together than this.
+    pub(super) fn look_at_most(&mut self, timers: usize) {
+        let timers = timers.max(1);
+        self.schedule.limits = Limits { turn: timers, carry: timers };
+    }
+
     /// Reports what stands in the way, unless it did before.
     fn troubled(&mut self, why: String) -> Next {
         if self.trouble.as_ref() != Some(&why) {
@@ -205,4 +210,10 @@ impl Engine {
         }
         Next::Later
     }
+}
+
+/// A file did not answer. One that is damaged is given up, and built again: no timer fires until all files are there.
+fn unanswered(broker: &Broker, error: SealedError) -> SealedError {
+    broker.unreadable(&error);
+    error
 }

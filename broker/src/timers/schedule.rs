@@ -1,17 +1,13 @@
 //! Which timers are next: those of segments in memory, and those of sealed ones, which are read ahead.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use skylark_index::{SealedError, SealedSegments, Timer, TimerKey};
 use skylark_storage::PhysicalOffset;
 
 use crate::broker::Broker;
 use crate::folds::timers::Watermark;
-
-/// Timers looked at together.
-pub(super) const LOOK_MAX: usize = 1024;
-/// Timers of sealed segments that are read together for a trim: each reading goes through whole segments.
-const CARRY_LOOK_MAX: usize = 65_536;
 
 /// Above every key.
 const LAST: TimerKey = TimerKey { due: u64::MAX, at: PhysicalOffset::new(u64::MAX) };
@@ -24,26 +20,51 @@ pub(super) enum Upcoming {
     InTurn(Vec<Timer>),
 }
 
+/// How many timers are looked at together. No limit changes what fires, or in which order: only how often memory and
+/// files are asked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// For firing.
+    pub(super) turn: usize,
+    /// For a trim: each look goes through whole segments.
+    pub(super) carry: usize,
+}
+
 /// Looks for what is next.
 #[derive(Default)]
 pub(super) struct Schedule {
+    pub(super) limits: Limits,
     /// Below it no timer is late.
     clear_to: PhysicalOffset,
     ahead: Ahead,
 }
 
+/// What is known of the timers of one source whose turn is still to come.
+///
+/// Invariant: every pending timer of the source whose key is not above `complete_to` is among `timers`. What lies above
+/// is unknown, so that nothing above it may fire: the watermark would count what was never seen as fired.
+struct Known {
+    /// Ascending.
+    timers: VecDeque<Timer>,
+    complete_to: TimerKey,
+}
+
 /// The next timers of sealed segments: asking them for each step would read files each time.
 #[derive(Default)]
 struct Ahead {
-    /// Where the sealed segments ended when they were asked.
-    end: Option<PhysicalOffset>,
-    timers: VecDeque<Timer>,
-    /// There are no others.
-    is_complete: bool,
+    /// Where the sealed segments ended when they were asked, and what they said.
+    asked: Option<(PhysicalOffset, Known)>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { turn: 1024, carry: 65_536 }
+    }
 }
 
 impl Schedule {
-    /// What is next among the timers below `applied`, which the index has to have: it may have more.
+    /// What is next among the timers below `applied`, which the index has to have: it may have more. Whatever has to
+    /// fire before the last of them is among them.
     ///
     /// # Errors
     /// When a file cannot be asked, or is missing until it is built again: a timer in it could be passed over.
@@ -53,86 +74,118 @@ impl Schedule {
         mark: Watermark,
         applied: PhysicalOffset,
     ) -> Result<Upcoming, SealedError> {
-        let from = self.clear_to.max(mark.covered()).max(mark.floor());
+        let limit = self.limits.turn;
+        let unclear = self.clear_to.max(mark.covered()).max(mark.floor())..applied;
         let index = broker.index.read();
-        let late_in_memory = index.late_timers(from, mark.through(), LOOK_MAX);
-        let in_memory = pending(mark, LOOK_MAX, |after| Ok(index.timers(after, u64::MAX, LOOK_MAX)))?;
+        let late_in_memory = index.late_timers(unclear.clone(), mark.through(), limit);
+        let mut in_memory = Known::nothing(mark);
+        in_memory.read_on(mark, applied, limit, |after| Ok(index.timers(after, u64::MAX, limit)))?;
         let sealed = index.sealed();
         drop(index);
 
-        let is_visible = |timer: &Timer| timer.key.at < applied;
-        let mut late = Vec::new();
-        if from < sealed.end() {
-            late = sealed.late_timers(from, mark.through(), LOOK_MAX)?;
-        }
-        late.extend(late_in_memory);
-        late.truncate(LOOK_MAX);
-        late.retain(is_visible);
+        let late = by_position(&sealed, unclear, mark.through(), limit, late_in_memory)?;
         if !late.is_empty() {
             return Ok(Upcoming::Late(late));
         }
         self.clear_to = applied;
-        self.ahead.refill(&sealed, mark)?;
-        let mut next: Vec<Timer> = in_memory.into_iter().filter(is_visible).collect();
-        next.extend(self.ahead.timers.iter());
-        next.sort_unstable();
-        next.truncate(LOOK_MAX);
-        Ok(Upcoming::InTurn(next))
+        let ahead = self.ahead.look(&sealed, mark, applied, limit)?;
+        Ok(Upcoming::InTurn(in_memory.merged(ahead, applied)))
     }
 
-    /// Pending timers from `from` on and below `below`, by position, and where to look for more if there may be any.
+    /// Pending timers within `places`, by position, and where to look for more if there may be any.
     ///
     /// # Errors
     /// As for [`look`](Self::look).
-    pub(super) fn pending_below(
+    pub(super) fn pending_within(
+        &self,
         broker: &Broker,
         mark: Watermark,
-        from: PhysicalOffset,
-        below: PhysicalOffset,
+        places: Range<PhysicalOffset>,
     ) -> Result<(Vec<Timer>, Option<PhysicalOffset>), SealedError> {
+        let limit = self.limits.carry;
         let index = broker.index.read();
-        let in_memory = index.late_timers(from, LAST, CARRY_LOOK_MAX);
+        let in_memory = index.late_timers(places.clone(), LAST, limit);
         let sealed = index.sealed();
         drop(index);
-        let mut found =
-            if from < sealed.end() { sealed.late_timers(from, LAST, CARRY_LOOK_MAX)? } else { Vec::new() };
-        found.extend(in_memory);
-        found.truncate(CARRY_LOOK_MAX);
-        let last = found.last().filter(|last| found.len() == CARRY_LOOK_MAX && last.key.at < below);
-        let more = last.map(|last| last.key.at.advance(1));
-        found.retain(|timer| timer.key.at < below && mark.is_pending(timer.key));
+        let mut found = by_position(&sealed, places, LAST, limit, in_memory)?;
+        // The last one that was found, whether it is pending or not: behind it there may be others that are.
+        let more = found.last().filter(|_| found.len() == limit).map(|last| last.key.at.advance(1));
+        found.retain(|timer| mark.is_pending(timer.key));
         Ok((found, more))
     }
 }
 
-impl Ahead {
-    fn refill(&mut self, sealed: &SealedSegments, mark: Watermark) -> Result<(), SealedError> {
-        if self.end != Some(sealed.end()) {
-            *self = Self { end: Some(sealed.end()), ..Self::default() };
-        }
-        self.timers.retain(|timer| mark.is_pending(timer.key));
-        if self.timers.is_empty() && !self.is_complete {
-            self.timers = pending(mark, LOOK_MAX, |after| sealed.timers(after, u64::MAX, LOOK_MAX))?.into();
-            self.is_complete = self.timers.is_empty();
+impl Known {
+    /// Nothing that has yet to fire is known.
+    fn nothing(mark: Watermark) -> Self {
+        Self { timers: VecDeque::new(), complete_to: mark.through() }
+    }
+
+    /// Asks the source, which gives `limit` timers behind a key, ascending, until a pending one below `applied` is
+    /// known, or all are.
+    fn read_on(
+        &mut self,
+        mark: Watermark,
+        applied: PhysicalOffset,
+        limit: usize,
+        timers: impl Fn(TimerKey) -> Result<Vec<Timer>, SealedError>,
+    ) -> Result<(), SealedError> {
+        // What has fired is known as well; what became visible behind its turn is late, and found as such.
+        self.complete_to = self.complete_to.max(mark.through());
+        self.timers.retain(|timer| timer.key > mark.through() && mark.is_pending(timer.key));
+        while self.complete_to < LAST && !self.timers.iter().any(|timer| timer.key.at < applied) {
+            let found = timers(self.complete_to)?;
+            // The last one that was found, whether it is pending or not: behind it there may be others that are.
+            let last = found.last().filter(|_| found.len() >= limit);
+            self.complete_to = last.map_or(LAST, |last| last.key);
+            self.timers.extend(found.into_iter().filter(|timer| mark.is_pending(timer.key)));
         }
         Ok(())
     }
+
+    /// The timers below `applied` of both sources, ascending, as far as both are known.
+    ///
+    /// Nothing only if there is nothing: of a source that is not known completely, one such timer is.
+    fn merged(&self, other: &Self, applied: PhysicalOffset) -> Vec<Timer> {
+        let complete_to = self.complete_to.min(other.complete_to);
+        let both = self.timers.iter().chain(&other.timers);
+        let mut merged: Vec<Timer> =
+            both.filter(|timer| timer.key.at < applied && timer.key <= complete_to).copied().collect();
+        merged.sort_unstable();
+        merged
+    }
 }
 
-/// The next pending timers of those that `timers` gives in batches of `batch`, ascending; none only if there are none.
-fn pending(
-    mark: Watermark,
-    batch: usize,
-    timers: impl Fn(TimerKey) -> Result<Vec<Timer>, SealedError>,
-) -> Result<Vec<Timer>, SealedError> {
-    let mut after = mark.through();
-    loop {
-        let mut found = timers(after)?;
-        let last = found.last().filter(|_| found.len() == batch).map(|last| last.key);
-        found.retain(|timer| mark.is_pending(timer.key));
-        match last {
-            Some(last) if found.is_empty() => after = last,
-            _ => return Ok(found),
-        }
+impl Ahead {
+    /// What is known of the sealed segments, read on if that is nothing below `applied`.
+    fn look(
+        &mut self,
+        sealed: &SealedSegments,
+        mark: Watermark,
+        applied: PhysicalOffset,
+        limit: usize,
+    ) -> Result<&Known, SealedError> {
+        let known = self.asked.take().filter(|(end, _)| *end == sealed.end()).map(|(_, known)| known);
+        let mut known = known.unwrap_or_else(|| Known::nothing(mark));
+        known.read_on(mark, applied, limit, |after| sealed.timers(after, u64::MAX, limit))?;
+        Ok(&self.asked.insert((sealed.end(), known)).1)
     }
+}
+
+/// The first `limit` timers within `places` whose keys are not above `until`, by position: those of sealed segments,
+/// then those in memory, which are given.
+fn by_position(
+    sealed: &SealedSegments,
+    places: Range<PhysicalOffset>,
+    until: TimerKey,
+    limit: usize,
+    in_memory: Vec<Timer>,
+) -> Result<Vec<Timer>, SealedError> {
+    if places.start >= sealed.end() {
+        return Ok(in_memory);
+    }
+    let mut found = sealed.late_timers(places, until, limit)?;
+    found.extend(in_memory);
+    found.truncate(limit);
+    Ok(found)
 }

@@ -68,6 +68,7 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
         ..Settings::default()
     };
     let mut world = World::new(seed, settings);
+    world.look_at_most(1 + usize::try_from(seed % 9).unwrap());
     world.send("t", "", b"makes the topic");
     let mut told = Told::default();
     let mut crashes = 0;

@@ -101,7 +101,7 @@ fn nothing_is_carried_that_the_folds_do_not_know() {
     let world = world();
     let broker = &world.running.broker;
     let beyond = world.end().advance(1);
-    assert!(matches!(broker.timers.carry_forward(broker, beyond), Err(CarryError::Unreadable)));
+    assert!(matches!(broker.timers.carry_forward(broker, beyond), Err(CarryError::NotApplied)));
 }
 
 #[test]

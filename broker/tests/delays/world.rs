@@ -43,6 +43,8 @@ pub struct World {
     pub disk: Disk,
     pub running: Running,
     pub config: Config,
+    /// See [`World::look_at_most`].
+    look_max: Option<usize>,
     session: ClientSession,
     out: Outbox,
     next_opaque: i32,
@@ -55,7 +57,7 @@ impl World {
         let config = Config::new(settings).expect("sound settings");
         let running = open(&disk, &clock, &config);
         let session = connect(&running);
-        Self { clock, disk, running, config, session, out: Outbox::default(), next_opaque: 0 }
+        Self { clock, disk, running, config, look_max: None, session, out: Outbox::default(), next_opaque: 0 }
     }
 
     /// The process ends in the middle of everything, and another one starts on what is left.
@@ -67,8 +69,17 @@ impl World {
     pub fn restart_on(&mut self, disk: Disk) {
         self.disk = disk;
         self.running = open(&self.disk, &self.clock, &self.config);
+        if let Some(timers) = self.look_max {
+            self.running.broker.timers.look_at_most(timers);
+        }
         self.session = connect(&self.running);
         self.out = Outbox::default();
+    }
+
+    /// Lets the engine, and those of later starts, look at no more timers together.
+    pub fn look_at_most(&mut self, timers: usize) {
+        self.look_max = Some(timers);
+        self.running.broker.timers.look_at_most(timers);
     }
 
     /// Another start, with other settings.

@@ -1,7 +1,7 @@
 //! The list of sealed segments, and questions to all of them.
 
 use std::collections::BinaryHeap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use skylark_storage::PhysicalOffset;
@@ -137,22 +137,23 @@ impl SealedSegments {
         Ok(first.into_sorted())
     }
 
-    /// The first `limit` timers of records at `from` or behind whose keys are at or below `until`, in the order of
-    /// their records. Looks at all timers up to `until` of the segments that reach beyond `from`.
+    /// The first `limit` timers of records within `places` whose keys are at or below `until`, in the order of their
+    /// records. Looks at all timers up to `until` of the segments that reach into `places`, the oldest segment first,
+    /// until there are enough.
     ///
     /// # Errors
     /// As for [`SealedSegments::keys`].
     pub fn late_timers(
         &self,
-        from: PhysicalOffset,
+        places: Range<PhysicalOffset>,
         until: TimerKey,
         limit: usize,
     ) -> Result<Vec<Timer>, SealedError> {
         let mut late = Vec::new();
-        let start = self.list.slots.partition_point(|slot| slot.span().end <= from);
+        let start = self.list.slots.partition_point(|slot| slot.span().end <= places.start);
         for slot in &self.list.slots[start..] {
             let left = limit - late.len();
-            if left == 0 {
+            if left == 0 || slot.span().base >= places.end {
                 break;
             }
             let file = slot.file()?;
@@ -162,7 +163,7 @@ impl SealedSegments {
                 if timer.key > until {
                     return false;
                 }
-                if timer.key.at >= from {
+                if places.contains(&timer.key.at) {
                     lowest.push((timer.key.at, timer));
                     if lowest.len() > left {
                         lowest.pop();

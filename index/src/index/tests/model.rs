@@ -1,7 +1,7 @@
 //! The index against one plain vector per queue, over memory, files, restarts and losses of files.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -330,11 +330,14 @@ impl World {
             (0..5).for_each(|hash| self.check_keys(hash, times.clone(), limit));
         }
         let half = self.messages.get(self.messages.len() / 2).map(|message| message.entry.physical_offset);
-        for at in [PhysicalOffset::ZERO, half.unwrap_or_default()] {
+        let half = half.unwrap_or_default();
+        for at in [PhysicalOffset::ZERO, half] {
             for (due, until, limit) in
                 [(0, u64::MAX, usize::MAX), (1500, 2500, 9), (2000, 2000, 3), (9, 8, 7)]
             {
                 self.check_timers(TimerKey { due, at }, until, limit);
+                self.check_late_timers(at..half, until, limit);
+                self.check_late_timers(at..PhysicalOffset::new(u64::MAX), until, limit);
             }
         }
     }
@@ -355,11 +358,6 @@ impl World {
 
     fn check_timers(&self, after: TimerKey, until: u64, limit: usize) {
         let mut expected: Vec<Timer> = self.messages.iter().filter_map(Message::timer).collect();
-        let late: Vec<Timer> = expected
-            .iter()
-            .filter(|timer| timer.key.at >= after.at && timer.key <= TimerKey { due: until, at: after.at })
-            .copied()
-            .collect();
         expected.sort_unstable();
         expected.retain(|timer| timer.key > after && timer.key.due <= until);
         expected.truncate(limit);
@@ -368,12 +366,17 @@ impl World {
         found.sort_unstable();
         found.truncate(limit);
         assert_eq!(found, expected, "{limit} timers behind {after:?} until {until}");
+    }
 
-        let until = TimerKey { due: until, at: after.at };
-        let mut found = self.index.sealed().late_timers(after.at, until, limit).unwrap();
+    fn check_late_timers(&self, places: Range<PhysicalOffset>, until: u64, limit: usize) {
+        let until = TimerKey { due: until, at: places.start };
+        let timers = self.messages.iter().filter_map(Message::timer);
+        let expected =
+            timers.filter(|timer| places.contains(&timer.key.at) && timer.key <= until).take(limit);
+        let mut found = self.index.sealed().late_timers(places.clone(), until, limit).unwrap();
         let left = limit - found.len();
-        found.extend(self.index.late_timers(after.at, until, left));
-        assert_eq!(found, late.into_iter().take(limit).collect::<Vec<_>>());
+        found.extend(self.index.late_timers(places.clone(), until, left));
+        assert_eq!(found, expected.collect::<Vec<_>>(), "{limit} timers within {places:?} up to {until:?}");
     }
 }
 
