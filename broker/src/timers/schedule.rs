@@ -38,8 +38,9 @@ struct Ahead {
     /// Where the sealed segments ended when they were asked.
     end: Option<PhysicalOffset>,
     timers: VecDeque<Timer>,
-    /// There are no others.
-    is_complete: bool,
+    /// Others may follow behind this key; none do if there is none.
+    until: Option<TimerKey>,
+    was_asked: bool,
 }
 
 impl Schedule {
@@ -56,7 +57,8 @@ impl Schedule {
         let from = self.clear_to.max(mark.covered()).max(mark.floor());
         let index = broker.index.read();
         let late_in_memory = index.late_timers(from, mark.through(), LOOK_MAX);
-        let in_memory = pending(mark, LOOK_MAX, |after| Ok(index.timers(after, u64::MAX, LOOK_MAX)))?;
+        let (in_memory, in_memory_until) =
+            pending(mark, LOOK_MAX, |after| Ok(index.timers(after, u64::MAX, LOOK_MAX)))?;
         let sealed = index.sealed();
         drop(index);
 
@@ -75,6 +77,11 @@ impl Schedule {
         self.ahead.refill(&sealed, mark)?;
         let mut next: Vec<Timer> = in_memory.into_iter().filter(is_visible).collect();
         next.extend(self.ahead.timers.iter());
+        // Behind the last of those that were read of either kind there may be others: whoever fired what the other
+        // kind has there would pass them over.
+        if let Some(until) = in_memory_until.into_iter().chain(self.ahead.until).min() {
+            next.retain(|timer| timer.key <= until);
+        }
         next.sort_unstable();
         next.truncate(LOOK_MAX);
         Ok(Upcoming::InTurn(next))
@@ -111,20 +118,21 @@ impl Ahead {
             *self = Self { end: Some(sealed.end()), ..Self::default() };
         }
         self.timers.retain(|timer| mark.is_pending(timer.key));
-        if self.timers.is_empty() && !self.is_complete {
-            self.timers = pending(mark, LOOK_MAX, |after| sealed.timers(after, u64::MAX, LOOK_MAX))?.into();
-            self.is_complete = self.timers.is_empty();
+        if self.timers.is_empty() && (self.until.is_some() || !self.was_asked) {
+            let (timers, until) = pending(mark, LOOK_MAX, |after| sealed.timers(after, u64::MAX, LOOK_MAX))?;
+            (self.timers, self.until, self.was_asked) = (timers.into(), until, true);
         }
         Ok(())
     }
 }
 
 /// The next pending timers of those that `timers` gives in batches of `batch`, ascending; none only if there are none.
+/// Also says behind which key there may be others.
 fn pending(
     mark: Watermark,
     batch: usize,
     timers: impl Fn(TimerKey) -> Result<Vec<Timer>, SealedError>,
-) -> Result<Vec<Timer>, SealedError> {
+) -> Result<(Vec<Timer>, Option<TimerKey>), SealedError> {
     let mut after = mark.through();
     loop {
         let mut found = timers(after)?;
@@ -132,7 +140,7 @@ fn pending(
         found.retain(|timer| mark.is_pending(timer.key));
         match last {
             Some(last) if found.is_empty() => after = last,
-            _ => return Ok(found),
+            last => return Ok((found, last)),
         }
     }
 }
