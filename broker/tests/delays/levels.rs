@@ -1,5 +1,7 @@
 //! When delayed messages are delivered, and what they look like.
 
+use std::collections::BTreeSet;
+
 use skylark_broker::changes::ControlRecord;
 use skylark_broker::config::Settings;
 use skylark_broker::folds::topics::{TopicConfig, TopicDeleted, TopicPut};
@@ -237,4 +239,44 @@ fn a_log_that_stops_stops_the_engine() {
     world.crash(false);
     assert_eq!(world.fire(), Next::Arrival);
     assert_eq!(bodies(&mut world, "t"), ["x"]);
+}
+
+#[test]
+fn more_timers_than_are_looked_at_together_all_fire() {
+    // Long enough for all to fire before another is finished, and what is sealed looked at anew.
+    const SEGMENT_BYTES: u64 = 1 << 20;
+    let settings = Settings {
+        segment_bytes: Some(SEGMENT_BYTES),
+        delay_levels: Some("1s 3s 5s".to_owned()),
+        ..Settings::default()
+    };
+    let mut world = World::new(1, settings);
+    world.send("t", "", b"makes the topic");
+    let mut sent = 0_u32;
+    let mut send = |world: &mut World, asked, count: u32| {
+        for _ in 0..count {
+            let (properties, body) = (level(asked), sent.to_string());
+            world.submit(RequestCode::SEND_MESSAGE_V2, &send_fields("t", 0, &properties), body.as_bytes());
+            sent += 1;
+            if sent.is_multiple_of(64) {
+                assert!(world.answers().iter().all(|answer| answer.code == 0));
+            }
+        }
+    };
+    send(&mut world, 1, 100);
+    send(&mut world, 2, 1500);
+    let end = world.end().get() + 2 * SEGMENT_BYTES;
+    while world.end().get() < end {
+        // What was sent so far gets into index files.
+        world.send("other", "", &[b'x'; 4000]);
+    }
+    send(&mut world, 3, 100);
+    assert!(world.answers().iter().all(|answer| answer.code == 0));
+    // The first are a unit of their own, so that what was read ahead does not end with a unit.
+    world.advance(1500);
+    world.advance(5000);
+    let bodies: BTreeSet<Vec<u8>> =
+        world.pulled("t", 0).into_iter().skip(1).map(|pulled| pulled.body).collect();
+    let missing = (0..sent).filter(|number| !bodies.contains(number.to_string().as_bytes())).count();
+    assert_eq!((bodies.len(), missing), (1700, 0));
 }
