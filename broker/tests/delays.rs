@@ -13,5 +13,6 @@ mod delays {
     pub mod process;
     pub mod sent_back;
     pub mod trims;
+    #[allow(dead_code, reason = "shared with another test, which uses more of it")]
     pub mod world;
 }

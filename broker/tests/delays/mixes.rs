@@ -21,7 +21,7 @@ use crate::support::raw::send_fields;
 const SEGMENT_BYTES: u64 = 65_536;
 const SEEDS: u64 = 40;
 const STEPS: u32 = 500;
-const DELAYS_MS: [u64; 4] = [1000, 3000, 10_000, 40_000];
+const DELAYS_MS: [u64; 4] = [1000, 5000, 10_000, 40_000];
 
 /// What was sent, by number: when it may be delivered.
 type Sent = BTreeMap<u64, u64>;
@@ -29,7 +29,7 @@ type Sent = BTreeMap<u64, u64>;
 fn world(seed: u64, segment_bytes: u64) -> World {
     let settings = Settings {
         segment_bytes: Some(segment_bytes),
-        delay_levels: Some("1s 3s 10s 40s".to_owned()),
+        delay_levels: Some("1s 5s 10s 40s".to_owned()),
         ..Settings::default()
     };
     let mut world = World::new(seed, settings);
@@ -181,7 +181,8 @@ fn the_rest_of_the_files_fires_before_what_memory_has_behind_it() {
             world.clock.advance(Duration::from_millis(5));
         }
     };
-    // More of them in the file than are looked at together, and some behind those in memory; all are due at once.
+    // More of them in the file than are looked at together. Those in memory come behind the last of a look at the
+    // file, and before the last in the file.
     send(&mut world, &mut sent, 2, 1100);
     world.answers();
     fill(&mut world, segment_bytes + 1000);
