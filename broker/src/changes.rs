@@ -112,7 +112,7 @@ impl Broker {
         Ok(self.log.append(&unit, |_, _, _| {})?.end)
     }
 
-    /// What has to happen every [`COMMIT_INTERVAL`]: makes the offsets that consumers have committed durable.
+    /// What has to happen every [`COMMIT_INTERVAL`](crate::broker::COMMIT_INTERVAL): makes the offsets that consumers have committed durable.
     ///
     /// # Errors
     /// As for an append; the offsets stay dirty and are tried again.

@@ -37,7 +37,7 @@ pub enum LevelsError {
     /// There is none.
     #[error("names no level; RocketMQ's are `{LEVELS_DEFAULT}`")]
     Empty,
-    /// There are more than [`LEVELS_MAX`].
+    /// There are more than 256.
     #[error("names {found} levels, there may be {LEVELS_MAX}")]
     TooMany {
         /// How many there are.

@@ -40,7 +40,7 @@ const READS_MAX: usize = 100_000;
 /// The broker's counters. Locks in here are innermost: nothing outside is locked under them.
 ///
 /// Memory: about a kibibyte for each topic with messages in the last day, twice that for each group of readers of
-/// it, at most [`READS_MAX`] of those. Topics are counted only if they exist, so there are no more than that.
+/// it, at most 100,000 of those. Topics are counted only if they exist, so there are no more than that.
 pub struct Statistics {
     /// When counting began, in milliseconds since 1970.
     pub started_ms: u64,
