@@ -30,7 +30,10 @@ pub fn view(broker: &Broker, request: &Request<'_, '_>, _answers: &mut Answers<'
     if let Some(wait) = caught_up(broker) {
         return Ok(wait);
     }
-    let at = PhysicalOffset::new(ViewMessage::decode(request.header)?.physical_offset);
+    // To RocketMQ a place that cannot be is one where nothing lies.
+    let asked = ViewMessage::decode(request.header)
+        .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))?;
+    let at = PhysicalOffset::new(asked.physical_offset);
     let reply = request.reply;
     let bytes = u64::from(broker.policy.message_bytes_max);
     broker.readers.submit(request.connection, reply, bytes, move |broker, out| {
