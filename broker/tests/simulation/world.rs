@@ -109,6 +109,16 @@ pub struct World {
     trimmed: PhysicalOffset,
 }
 
+/// Connections hold the sessions that hold the network that makes them: a world that ends cuts them, or thousands of
+/// worlds would stay in memory.
+impl Drop for World {
+    fn drop(&mut self) {
+        self.network.unbind(BROKER);
+        let links = self.links.lock().map(|mut links| std::mem::take(&mut *links));
+        drop(links);
+    }
+}
+
 /// Who there is.
 struct Cast {
     producer: Producer,
