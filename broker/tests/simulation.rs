@@ -9,6 +9,7 @@ mod support;
 
 #[allow(unreachable_pub, reason = "the modules of a test export to nobody")]
 mod simulation {
+    pub mod cast;
     pub mod clients;
     pub mod digest;
     #[allow(dead_code, reason = "shared with another test, which uses more of it")]

@@ -19,12 +19,12 @@ use skylark_storage::device::Files;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{Clock, PhysicalOffset, Step};
 
+use super::cast::Cast;
 use super::clients::follower::Habit;
 use super::clients::operator::GROUPS;
 use super::clients::producer::LEVELS;
 use super::clients::{
-    Client, FLEETING, Follower, Operator, Orderly, Producer, RETRY_TOPIC, RETURNING_GROUP, Returner, STEADY,
-    Scene, orderly,
+    Client, FLEETING, Follower, Orderly, RETRY_TOPIC, RETURNING_GROUP, STEADY, Scene, orderly,
 };
 use super::digest::Digest;
 use super::disks;
@@ -116,42 +116,6 @@ impl Drop for World {
         self.network.unbind(BROKER);
         let links = self.links.lock().map(|mut links| std::mem::take(&mut *links));
         drop(links);
-    }
-}
-
-/// Who there is.
-struct Cast {
-    producer: Producer,
-    followers: Vec<Follower>,
-    returner: Returner,
-    operator: Operator,
-    orderly: [Orderly; 2],
-}
-
-impl Cast {
-    fn new() -> Self {
-        let followers = vec![
-            Follower::new("CG", STEADY.0, STEADY.1, Habit::Commits),
-            Follower::new("MG", STEADY.0, STEADY.1, Habit::IsMoved),
-            Follower::new("FG", FLEETING.0, FLEETING.1, Habit::Reads),
-            Follower::new(RETURNING_GROUP, STEADY.0, STEADY.1, Habit::Reads),
-            Follower::new(RETURNING_GROUP, RETRY_TOPIC, 1, Habit::Reads),
-        ];
-        Self {
-            producer: Producer::default(),
-            followers,
-            returner: Returner::default(),
-            operator: Operator::default(),
-            orderly: [Orderly::new("first"), Orderly::new("second")],
-        }
-    }
-
-    fn clients(&mut self) -> Vec<&mut dyn Client> {
-        let followers = self.followers.iter_mut().map(|follower| follower as &mut dyn Client);
-        let [first, second] = &mut self.orderly;
-        let others: [&mut dyn Client; 5] =
-            [&mut self.producer, &mut self.returner, &mut self.operator, first, second];
-        others.into_iter().chain(followers).collect()
     }
 }
 
