@@ -9,6 +9,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -38,6 +39,8 @@ pub struct Archive {
     bell: Condvar,
     /// Why sends are refused, if the disk is too full for them.
     disk_full: RwLock<Option<Arc<str>>>,
+    /// Whether there is such a reason: every send asks, and takes no lock while there is none.
+    is_disk_full: AtomicBool,
 }
 
 #[derive(Default)]
@@ -77,6 +80,10 @@ impl Archive {
 
     /// Why sends are refused, if the disk is too full for them.
     pub fn disk_full(&self) -> Option<Arc<str>> {
+        // Relaxed: a send that sees it late is one of those before.
+        if !self.is_disk_full.load(Ordering::Relaxed) {
+            return None;
+        }
         self.disk_full.read().clone()
     }
 
@@ -356,5 +363,6 @@ impl Archivist {
             _ => {}
         }
         *disk_full = why.map(Into::into);
+        self.broker.archive.is_disk_full.store(disk_full.is_some(), Ordering::Relaxed);
     }
 }
