@@ -400,7 +400,8 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
-    /// Makes durable what could be read and is not known to be.
+    /// Makes durable what could be read and is not known to be, to the end of its last block: the zeros behind a group
+    /// were written with it, and are relied on where the next one stands in another block.
     fn write_again(&mut self, scanned: &Scanned) -> io::Result<()> {
         for &to in &scanned.stored_ends {
             let base = self.segments.base_of(to);
@@ -409,7 +410,8 @@ impl<'a> Recovery<'a> {
                 from = base;
             }
             if from < to {
-                self.report.rewritten_bytes += cut::write_again(&mut self.segments, from..to)?;
+                let range = from..to.align_up(BLOCK_BYTES);
+                self.report.rewritten_bytes += cut::write_again(&mut self.segments, range)?;
             }
         }
         Ok(())

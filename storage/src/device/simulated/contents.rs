@@ -10,6 +10,9 @@ use smallvec::SmallVec;
 /// The unit in which a disk tears.
 const SECTOR: usize = 512;
 const SECTOR_BYTES: u64 = SECTOR as u64;
+/// The unit in which a file system hands out room, in sectors and in bytes.
+const BLOCK_SECTORS: u64 = 8;
+const BLOCK_BYTES: u64 = BLOCK_SECTORS * SECTOR_BYTES;
 /// So many states of one sector are told apart between two flushes; a rewrite beyond them forgets the oldest.
 const VERSIONS_MAX: usize = 8;
 
@@ -133,18 +136,19 @@ impl Contents {
 
     /// How many bytes of disk the file has.
     pub(super) fn held_bytes(&self) -> u64 {
-        self.current.sectors.len() as u64 * SECTOR_BYTES
+        let mut blocks: Vec<u64> = self.current.sectors.keys().map(|index| index / BLOCK_SECTORS).collect();
+        blocks.dedup();
+        blocks.len() as u64 * BLOCK_BYTES
     }
 
     /// How many bytes of disk a write needs that the file does not have yet.
     pub(super) fn missing_bytes(&self, at: u64, bytes: usize) -> u64 {
-        let mut missing = 0;
-        for_each_sector(at, bytes, |index, _, _| {
-            if !self.current.sectors.contains_key(&index) {
-                missing += SECTOR_BYTES;
-            }
-        });
-        missing
+        let blocks = at / BLOCK_BYTES..(at + bytes as u64).div_ceil(BLOCK_BYTES);
+        let is_missing = |block: &u64| {
+            let sectors = block * BLOCK_SECTORS..(block + 1) * BLOCK_SECTORS;
+            self.current.sectors.range(sectors).next().is_none()
+        };
+        blocks.filter(is_missing).count() as u64 * BLOCK_BYTES
     }
 
     pub(super) fn flush(&mut self) {

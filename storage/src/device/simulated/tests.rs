@@ -190,13 +190,13 @@ fn a_failed_write_may_have_begun() {
 
 #[test]
 fn a_full_disk_takes_what_it_has_room_for_already() {
-    let (disk, file) = with_file(1, &[1; 600]);
-    disk.set_space_left(Some(1024));
-    file.write_at(600, &[2; 1000]).unwrap();
-    let full = file.write_at(2000, &[3; 1000]).unwrap_err();
+    let (disk, file) = with_file(1, &[1; 5000]);
+    disk.set_space_left(Some(4096));
+    file.write_at(8000, &[2; 1000]).unwrap();
+    let full = file.write_at(12_000, &[3; 1000]).unwrap_err();
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-    file.write_at(0, &[4; 1536]).unwrap();
-    assert_eq!(file.len().unwrap(), 1600);
+    file.write_at(0, &[4; 12_288]).unwrap();
+    assert_eq!(file.len().unwrap(), 12_288);
     assert_eq!(disk.space().unwrap().available_bytes, 0);
 }
 
@@ -212,7 +212,7 @@ fn a_file_needs_room_for_its_name_and_gives_its_room_back_when_it_is_gone_for_go
     disk.sync_directory("").unwrap();
     assert_eq!(available(), 0, "somebody has it open");
     drop(file);
-    assert_eq!(available(), 1024);
+    assert_eq!(available(), 4096);
     disk.create("b").unwrap();
 }
 
