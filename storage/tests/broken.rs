@@ -8,7 +8,8 @@
 //! | directories are not synced                    | files                                | table               |
 //! | a cut is not made durable                     | files                                | [`a_cut_that_is_not_durable_is_noticed`] |
 //! | the epoch is not raised at an opening         | checkpoints are stored without       | table               |
-//! | stale bytes are believed                      | checkpoints are read without         | table               |
+//! | stale bytes testify                           | checkpoints are read without epochs  | [`bytes_of_an_earlier_life_have_no_say`] |
+//! | stale bytes are served                        | what was cut comes back              | [`what_was_cut_and_comes_back_is_noticed`] |
 //! | half a unit is kept                           | torn groups are shortened            | table               |
 //! | what is only appended is acknowledged         | the test's own reading               | table               |
 //! | state ahead of the log is accepted            | a fold that does not ask             | [`state_ahead_of_the_log_is_told_by_the_chain`] |
@@ -18,10 +19,13 @@
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::segment::segment_name;
-use skylark_storage::{Files, Options, PhysicalOffset, Visibility};
+use skylark_storage::recovery::{Corruption, Evidence};
+use skylark_storage::{File, Files, OpenError, Options, PhysicalOffset, Step, Visibility};
 
 use support::broken::{Rule, on};
 use support::life::{Conduct, live};
@@ -54,7 +58,6 @@ fn rows() -> Vec<Row> {
             &["was not raised", "cannot open"],
             60,
         ),
-        row("earlier lives testify", |disk| on(disk, Rule::EarlierLivesTestify), &["cannot open"], 6000),
         row(
             "half a group is kept",
             |disk| on(disk, Rule::HalfAGroupIsKept),
@@ -115,6 +118,79 @@ fn a_cut_that_is_not_durable_is_noticed() {
     let (kept_to, broken) = (cuts(sound), cuts(|disk| on(disk, Rule::CutsAreNotFlushed)));
     assert!(kept_to.len() > 30 && kept_to.iter().all(|&gone| gone), "what is cut stays cut");
     assert!(broken.contains(&false), "what was cut is back, and nobody has noticed");
+}
+
+fn first_segment(disk: &Disk) -> (Arc<dyn File>, Vec<u8>) {
+    let file = disk.open(&segment_name(PhysicalOffset::ZERO)).expect("a log has a segment");
+    let mut bytes = vec![0; usize::try_from(SEGMENT_BYTES).expect("segments of tests are small")];
+    let read = file.read_at(0, &mut bytes).expect("the disk works");
+    bytes.truncate(read);
+    (file, bytes)
+}
+
+/// Puts bytes of the first segment, from `from` on, back to where they were.
+fn bring_back(disk: &Disk, bytes: &[u8], from: PhysicalOffset) {
+    let position = usize::try_from(from.get()).expect("in the first segment");
+    let (file, _) = first_segment(disk);
+    file.write_at(from.get(), &bytes[position..]).expect("the disk works");
+    file.sync().expect("the disk works");
+}
+
+#[test]
+fn bytes_of_an_earlier_life_have_no_say() {
+    let reopened = |wrap: Wrap| {
+        let mut world = World::new(Disk::new(3), Options { repair: true, ..options() });
+        for _ in 0..12 {
+            world.append(&[3000]).expect("the log takes appends");
+            world.settle().expect("no promise is broken");
+        }
+        let (_, earlier) = first_segment(&world.disk);
+        // What was durable is damaged, and the log repaired: it goes on from there.
+        let damaged = world.disk.crash();
+        damaged.flip_bit(&segment_name(PhysicalOffset::ZERO), world.units[4].records[0].at.get() + 40, 0).unwrap();
+        let mut opened = world.open(&damaged).expect("what is damaged is given up");
+        assert!(opened.recovery.repaired.is_some());
+        while opened.writer.step() == Step::Worked {}
+        let end = opened.log.frontiers().durable_end;
+        // Groups that vouch for what was given up are there again.
+        let after = damaged.crash();
+        bring_back(&after, &earlier, end.align_up(4096));
+        world.options.repair = false;
+        world.wrap = wrap;
+        world.open(&after).map(|opened| opened.recovery.end == end)
+    };
+    assert!(reopened(sound).expect("they are of an earlier life"));
+    let broken = reopened(|disk| on(disk, Rule::EarlierLivesTestify)).err();
+    assert!(matches!(broken, Some(OpenError::Corrupt(Corruption { evidence: Evidence::Witness { .. }, .. }))));
+}
+
+/// A disk that brings back what was cut, and durably so: nothing in the log can tell it from what was never cut.
+#[test]
+fn what_was_cut_and_comes_back_is_noticed() {
+    let mut noticed = 0;
+    for seed in 0..100 {
+        let mut world = World::new(Disk::new(seed), Options { visibility: Visibility::Written, ..options() });
+        world.append(&[3000]).expect("the log takes appends");
+        world.settle().expect("no promise is broken");
+        world.clock.advance(Duration::from_secs(1));
+        world.settle().expect("no promise is broken");
+        let end = world.frontiers().durable_end;
+        for _ in 0..3 {
+            world.append(&[5000]).expect("the log takes appends");
+            world.settle().expect("no promise is broken");
+        }
+        let (_, written) = first_segment(&world.disk);
+        world.crash().expect("no promise is broken");
+        // Nothing was left of it, and nothing has been written since.
+        if world.units.len() == 1 {
+            let after = world.disk.crash();
+            bring_back(&after, &written, end.align_down(512));
+            let violation = world.reopen(after).expect_err("units that were gone are back");
+            assert!(violation.contains("never appended"), "{violation}");
+            noticed += 1;
+        }
+    }
+    assert!(noticed > 5, "{noticed}");
 }
 
 /// State that is folded from the log, as of some place in it.
