@@ -315,6 +315,16 @@ impl CheckpointFile {
         Ok(())
     }
 
+    /// Writes the newest checkpoint once more, where it stands, and makes it durable: one that a killed process left
+    /// can be read, and may be gone after a power cut. Files are removed on its word.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn store_again(&self) -> io::Result<()> {
+        self.file.write_at((slot_index(self.current.generation) * SLOT_BYTES) as u64, &self.current.to_slot())?;
+        self.file.sync()
+    }
+
     /// The newest checkpoint.
     pub fn current(&self) -> &Checkpoint {
         &self.current

@@ -152,17 +152,20 @@ impl Ground {
         Ok(())
     }
 
-    /// Cuts a sealed segment's file behind its padding record, to so many bytes.
+    /// Cuts a sealed segment's file behind the block of its padding record, which ends after so many bytes; how long
+    /// the file is then. A cut within that block would have it written again, with the records in it.
     ///
     /// # Errors
     /// When the disk refuses. Nothing is lost: the file only takes more space than it needs.
-    pub(crate) fn cut(&self, base: PhysicalOffset, bytes: u64) -> io::Result<()> {
+    pub(crate) fn cut(&self, base: PhysicalOffset, bytes: u64) -> io::Result<u64> {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         let file = self.files.open(&segment_name(base))?;
-        if file.len()? > bytes {
+        let file_bytes = file.len()?;
+        if file_bytes > bytes {
             file.set_len(bytes)?;
             file.sync()?;
         }
-        Ok(())
+        Ok(file_bytes.min(bytes))
     }
 
     /// Whether the writer, which has got to `end`, comes close to what is filled, so that preparing is urgent.

@@ -390,6 +390,12 @@ impl<'a> Recovery<'a> {
     }
 
     fn remove_left_over(&mut self) -> io::Result<()> {
+        // What a trim left goes on the checkpoint's word alone: were that gone after a power cut, the one before it
+        // would miss the files.
+        let is_trimmed = self.left_over.iter().any(|base| *base < self.checkpoint.oldest_segment);
+        if let Some(file) = self.file.as_ref().filter(|_| is_trimmed) {
+            file.store_again()?;
+        }
         let names =
             self.left_over.iter().map(|base| segment_name(*base)).chain(self.directory.unfinished.drain(..));
         self.report.removed = names.collect();

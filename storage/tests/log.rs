@@ -393,7 +393,9 @@ fn a_sealed_segment_is_cut_and_a_spare_is_renamed() {
     world.settle().unwrap();
     assert!(!world.disk.list("log").unwrap().contains(&"spare".to_owned()));
     let length = |name: &str| world.disk.open(name).unwrap().len().unwrap();
-    assert!(length("log/00000000000000000000.seg") < 40_000);
+    let sealed_bytes = length("log/00000000000000000000.seg");
+    assert!(sealed_bytes < 40_000);
+    assert!(sealed_bytes.is_multiple_of(4096), "a cut writes no block again");
     assert_eq!(length("log/00000000000000065536.seg"), SEGMENT_BYTES);
     world.close().unwrap();
 }

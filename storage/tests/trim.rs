@@ -327,6 +327,25 @@ fn a_crash_at_any_step_of_a_trim_leaves_all_that_lies_above() {
 }
 
 #[test]
+fn a_trim_that_can_only_be_read_costs_no_crash_the_log() {
+    for seed in 0..30 {
+        // The checkpoint that trims is written, its flush fails, and the process ends.
+        let world = long_on(Disk::new(seed), options(), 3);
+        world.disk.fail_flush(1);
+        world.opened.log.trim(base(2)).expect_err("the flush fails");
+        let killed = world.disk.kill();
+        for nth in 1..10 {
+            let cut_short = killed.kill();
+            cut_short.power_off_at(nth);
+            drop(world.open(&cut_short));
+            let opened = world.open(&cut_short.crash());
+            let opened = opened.unwrap_or_else(|error| panic!("seed {seed}, cut {nth}: {error}"));
+            assert!([base(0), base(2)].contains(&opened.log.frontiers().trimmed));
+        }
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let files = Directory::open(directory.path()).unwrap();

@@ -12,9 +12,15 @@ use super::{Expected, SEGMENT_BYTES, Violation, World, user_records};
 
 /// Flips a bit of a log's files on `disk`, which is a state of the world's own; whether anybody reports it.
 ///
-/// What was appended is served as it was, or reported, or cut because a tear would look the same: nobody vouches
-/// for the newest group.
-pub fn flip_somewhere(world: &World, disk: &Disk, rng: &mut Pcg64Mcg, tells: bool) -> Result<bool, Violation> {
+/// What was appended, and acknowledged up to `kept_end`, is served as it was, or reported, or cut because a tear would
+/// look the same: nobody vouches for the newest group.
+pub fn flip_somewhere(
+    world: &World,
+    disk: &Disk,
+    kept_end: PhysicalOffset,
+    rng: &mut Pcg64Mcg,
+    tells: bool,
+) -> Result<bool, Violation> {
     let trimmed = world.trimmed.get();
     let end = world.frontiers().appended_end.get().max(trimmed + 1);
     let (name, position, flipped_at) = if rng.random_bool(0.1) {
@@ -41,18 +47,25 @@ pub fn flip_somewhere(world: &World, disk: &Disk, rng: &mut Pcg64Mcg, tells: boo
             let clock = std::sync::Arc::new(world.clock.clone());
             let repaired = CommitLog::open((world.wrap)(disk), clock, options, 0_u64)
                 .map_err(|error| format!("cannot repair {damage}: {error}"))?;
-            check(world, &repaired, Some(damage.at.get()), flipped_at)?;
+            check(world, &repaired, kept_end.min(damage.at), flipped_at)?;
             return Ok(true);
         }
         Err(error) => return Err(format!("a bit flipped in {name}, byte {position}, but: {error}")),
     };
-    let damaged = check(world, &opened, flipped_at, flipped_at)?;
+    // The group that it hits may be cut, and begins within a segment.
+    let whole_end = flipped_at.map_or(u64::MAX, |at| at.saturating_sub(SEGMENT_BYTES));
+    let damaged = check(world, &opened, kept_end.min(PhysicalOffset::new(whole_end)), flipped_at)?;
     Ok(damaged || opened.recovery.slot_damaged)
 }
 
-/// Holds what can be read against what was appended; whether a part of it is reported as damaged. Everything of
-/// groups that end at or below `kept_to` is there.
-fn check(world: &World, opened: &Opened<u64>, kept_to: Option<u64>, flipped_at: Option<u64>) -> Result<bool, Violation> {
+/// Holds what can be read against what was appended; whether a part of it is reported as damaged. Every unit that
+/// ends at or below `kept_end` is there.
+fn check(
+    world: &World,
+    opened: &Opened<u64>,
+    kept_end: PhysicalOffset,
+    flipped_at: Option<u64>,
+) -> Result<bool, Violation> {
     let log = &opened.log;
     let begins = log.frontiers().trimmed;
     let mut expected = world.units.iter().flat_map(|unit| &unit.records).skip_while(|record| record.at < begins);
@@ -82,11 +95,9 @@ fn check(world: &World, opened: &Opened<u64>, kept_to: Option<u64>, flipped_at: 
                     return Err(format!("a flipped bit is served, in the record at {}", record.at));
                 }
                 Ok(_) => {}
+                Err(_) if unit.end > end && unit.end > kept_end => {}
                 Err(_) if unit.end > end => {
-                    // Cut. What lies a group below the damage is not.
-                    if kept_to.is_none_or(|to| unit.end.get() + SEGMENT_BYTES <= to) {
-                        return Err(format!("a flipped bit at {flipped_at:?} cost the record at {}", record.at));
-                    }
+                    return Err(format!("a flipped bit at {flipped_at:?} cost the record at {}", record.at));
                 }
                 Err(_) if is_hit => reported = true,
                 Err(error) => return Err(format!("a flipped bit elsewhere, at {flipped_at:?}, but: {error}")),

@@ -479,12 +479,12 @@ impl Life {
     }
 
     fn flip(&mut self, way: Way) -> Result<(), Violation> {
-        let disk = match way {
-            Way::Crash => self.world.disk.crash(),
-            Way::Kill => self.world.disk.kill(),
+        let (disk, kept_end) = match way {
+            Way::Crash => (self.world.disk.crash(), self.world.frontiers().durable_end),
+            Way::Kill => (self.world.disk.kill(), self.world.frontiers().written_end),
         };
         self.tally.flipped += 1;
-        let reported = damage::flip_somewhere(&self.world, &disk, &mut self.rng, self.tells)?;
+        let reported = damage::flip_somewhere(&self.world, &disk, kept_end, &mut self.rng, self.tells)?;
         self.tally.reported += u64::from(reported);
         Ok(())
     }
