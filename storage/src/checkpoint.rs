@@ -321,7 +321,8 @@ impl CheckpointFile {
     /// # Errors
     /// When the disk refuses.
     pub fn store_again(&self) -> io::Result<()> {
-        self.file.write_at((slot_index(self.current.generation) * SLOT_BYTES) as u64, &self.current.to_slot())?;
+        self.file
+            .write_at((slot_index(self.current.generation) * SLOT_BYTES) as u64, &self.current.to_slot())?;
         self.file.sync()
     }
 

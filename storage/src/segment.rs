@@ -138,12 +138,13 @@ impl SegmentHeader {
         if header.magic != MAGIC {
             return Err(SegmentError::Magic);
         }
-        if header.format_version.get() != FORMAT_VERSION {
-            return Err(SegmentError::FormatVersion { found: header.format_version.get() });
-        }
+        // In this order, because every version keeps its checksum here: a flipped bit is not another release.
         let (found, computed) = (header.crc.get(), header.sum());
         if found != computed {
             return Err(SegmentError::Crc { found, computed });
+        }
+        if header.format_version.get() != FORMAT_VERSION {
+            return Err(SegmentError::FormatVersion { found: header.format_version.get() });
         }
         if header.zero.get() != 0 {
             return Err(SegmentError::NotZero);

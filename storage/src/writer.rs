@@ -244,10 +244,11 @@ impl Press {
         attached.map_err(|error| Cause::Segment(Arc::new(error)))?;
         if let Some(sealed) = self.attached.replace(base) {
             // Only space hangs on it, and the next opening does not mind.
-            let stored_bytes = shared.ground.cut(sealed, self.stored_end.since(sealed)).unwrap_or_else(|error| {
-                tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
-                shared.segment_bytes
-            });
+            let stored_bytes =
+                shared.ground.cut(sealed, self.stored_end.since(sealed)).unwrap_or_else(|error| {
+                    tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
+                    shared.segment_bytes
+                });
             shared.segments.resize(sealed, stored_bytes);
         }
         Ok(())

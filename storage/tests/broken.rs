@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::segment::segment_name;
 use skylark_storage::recovery::{Corruption, Evidence};
+use skylark_storage::segment::segment_name;
 use skylark_storage::{File, Files, OpenError, Options, PhysicalOffset, Step, Visibility};
 
 use support::broken::{Rule, on};
@@ -58,12 +58,7 @@ fn rows() -> Vec<Row> {
             &["was not raised", "cannot open"],
             60,
         ),
-        row(
-            "half a group is kept",
-            |disk| on(disk, Rule::HalfAGroupIsKept),
-            &["only a part is there"],
-            3000,
-        ),
+        row("half a group is kept", |disk| on(disk, Rule::HalfAGroupIsKept), &["only a part is there"], 3000),
         Row {
             what: "what is appended is acknowledged",
             conduct: Conduct { acknowledge: Acknowledge::Appended, ..Conduct::SOUND },
@@ -86,7 +81,8 @@ fn whatever_is_broken_is_noticed() {
             let violation = violation(seed, &conduct)?;
             says.iter().any(|said| violation.contains(said)).then_some((seed, violation))
         });
-        let (seed, violation) = caught.unwrap_or_else(|| panic!("{what}: nothing is noticed in {seeds} seeds"));
+        let (seed, violation) =
+            caught.unwrap_or_else(|| panic!("{what}: nothing is noticed in {seeds} seeds"));
         println!("{what}: seed {seed}: {violation}");
         assert_eq!(self::violation(seed, &Conduct::SOUND), None, "{what}: seed {seed} is sound otherwise");
     }
@@ -95,7 +91,8 @@ fn whatever_is_broken_is_noticed() {
 /// Cuts what a power cut tore, and shows what the next power cut leaves of it.
 fn what_was_cut(seed: u64, wrap: Wrap) -> Option<bool> {
     let disk = Disk::new(seed);
-    let mut world = World::try_on(disk, Options { visibility: Visibility::Written, ..options() }, wrap).ok()?;
+    let mut world =
+        World::try_on(disk, Options { visibility: Visibility::Written, ..options() }, wrap).ok()?;
     for _ in 0..5 {
         world.append(&[3000, 3000]).ok()?;
         world.step_writer().ok()?;
@@ -147,7 +144,9 @@ fn bytes_of_an_earlier_life_have_no_say() {
         let (_, earlier) = first_segment(&world.disk);
         // What was durable is damaged, and the log repaired: it goes on from there.
         let damaged = world.disk.crash();
-        damaged.flip_bit(&segment_name(PhysicalOffset::ZERO), world.units[4].records[0].at.get() + 40, 0).unwrap();
+        damaged
+            .flip_bit(&segment_name(PhysicalOffset::ZERO), world.units[4].records[0].at.get() + 40, 0)
+            .unwrap();
         let mut opened = world.open(&damaged).expect("what is damaged is given up");
         assert!(opened.recovery.repaired.is_some());
         while opened.writer.step() == Step::Worked {}
@@ -161,7 +160,10 @@ fn bytes_of_an_earlier_life_have_no_say() {
     };
     assert!(reopened(sound).expect("they are of an earlier life"));
     let broken = reopened(|disk| on(disk, Rule::EarlierLivesTestify)).err();
-    assert!(matches!(broken, Some(OpenError::Corrupt(Corruption { evidence: Evidence::Witness { .. }, .. }))));
+    assert!(matches!(
+        broken,
+        Some(OpenError::Corrupt(Corruption { evidence: Evidence::Witness { .. }, .. }))
+    ));
 }
 
 /// A disk that brings back what was cut, and durably so: nothing in the log can tell it from what was never cut.

@@ -202,7 +202,8 @@ impl Device for BrokenDevice {
 fn keep_half_a_group(disk: &Disk) -> io::Result<()> {
     let mut slots = [0; 2 * SLOT_BYTES];
     disk.open(CHECKPOINT_NAME)?.read_at(0, &mut slots)?;
-    let slots = slots.chunks_exact(SLOT_BYTES).filter_map(|slot| Checkpoint::from_slot(slot.try_into().ok()?).ok());
+    let slots =
+        slots.chunks_exact(SLOT_BYTES).filter_map(|slot| Checkpoint::from_slot(slot.try_into().ok()?).ok());
     let Some(checkpoint) = slots.max_by_key(|checkpoint| checkpoint.generation) else { return Ok(()) };
     let seed = checkpoint.log_id.seed();
     let mut at = checkpoint.durable_end;

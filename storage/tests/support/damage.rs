@@ -40,7 +40,9 @@ pub fn flip_somewhere(
     let opened = match world.open(disk) {
         Ok(opened) => opened,
         Err(OpenError::Corrupt(damage)) => {
-            if flipped_at.is_none_or(|at| damage.at.get() > at || at - damage.at.get() > u64::from(GROUP_BYTES_MAX)) {
+            if flipped_at
+                .is_none_or(|at| damage.at.get() > at || at - damage.at.get() > u64::from(GROUP_BYTES_MAX))
+            {
                 return Err(format!("a bit flipped in {name}, byte {position}, but: {damage}"));
             }
             let options = Options { repair: true, ..world.options.clone() };
@@ -68,7 +70,8 @@ fn check(
 ) -> Result<bool, Violation> {
     let log = &opened.log;
     let begins = log.frontiers().trimmed;
-    let mut expected = world.units.iter().flat_map(|unit| &unit.records).skip_while(|record| record.at < begins);
+    let mut expected =
+        world.units.iter().flat_map(|unit| &unit.records).skip_while(|record| record.at < begins);
     let mut reported = false;
     let mut last_end = begins;
     for group in log.scan(begins) {
@@ -100,7 +103,9 @@ fn check(
                     return Err(format!("a flipped bit at {flipped_at:?} cost the record at {}", record.at));
                 }
                 Err(_) if is_hit => reported = true,
-                Err(error) => return Err(format!("a flipped bit elsewhere, at {flipped_at:?}, but: {error}")),
+                Err(error) => {
+                    return Err(format!("a flipped bit elsewhere, at {flipped_at:?}, but: {error}"));
+                }
             }
         }
     }

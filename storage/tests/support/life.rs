@@ -10,7 +10,8 @@ use rand_pcg::Pcg64Mcg;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::segment::segment_name;
 use skylark_storage::{
-    AppendError, Clock, Epoch, Files, OpenError, Options, PhysicalOffset, Step, TailPolicy, TrimError, Visibility,
+    AppendError, Clock, Epoch, Files, OpenError, Options, PhysicalOffset, Step, TailPolicy, TrimError,
+    Visibility,
 };
 
 use super::{Acknowledge, BEGINNING_MS, SEGMENT_BYTES, Violation, World, Wrap, damage, options, sound};
@@ -326,6 +327,8 @@ impl Life {
             11..14 => {
                 self.tally.full += 1;
                 disk.set_space_left(Some(self.rng.random_range(0..60_000)));
+                // After a power cut a file may be long and have no room: writing there fails, and stops the log.
+                self.world.is_faulty = true;
                 return self.tell(format_args!("the disk is filled up"));
             }
             _ => {
@@ -448,7 +451,8 @@ impl Life {
         }
         for fossil in self.fossils.iter().filter(|fossil| fossil.epoch < begun.epoch) {
             let skipped = free.get().saturating_sub(fossil.at.get());
-            let Some(bytes) = usize::try_from(skipped).ok().and_then(|skipped| fossil.bytes.get(skipped..)) else {
+            let Some(bytes) = usize::try_from(skipped).ok().and_then(|skipped| fossil.bytes.get(skipped..))
+            else {
                 continue;
             };
             let planted = overwrite(disk, fossil.at.advance(skipped), bytes);
@@ -503,7 +507,9 @@ fn read_from(disk: &Disk, at: PhysicalOffset) -> Option<Vec<u8>> {
 /// Writes what a segment's file, or the spare that may become it, has room for; whether there was any.
 fn overwrite(disk: &Disk, at: PhysicalOffset, bytes: &[u8]) -> std::io::Result<bool> {
     let base = at.align_down(SEGMENT_BYTES);
-    let Ok(file) = disk.open(&segment_name(base)).or_else(|_| disk.open("log/spare")) else { return Ok(false) };
+    let Ok(file) = disk.open(&segment_name(base)).or_else(|_| disk.open("log/spare")) else {
+        return Ok(false);
+    };
     let room = file.len()?.saturating_sub(at.since(base));
     let bytes = &bytes[..bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX))];
     if bytes.is_empty() {

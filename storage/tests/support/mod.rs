@@ -346,7 +346,8 @@ impl World {
         let mut chain = None;
         for group in &groups {
             let base = log.segment_base(group.start);
-            if group.start == base.advance(segment::BLOCK_BYTES) && group.end <= self.frontiers().durable_end {
+            if group.start == base.advance(segment::BLOCK_BYTES) && group.end <= self.frontiers().durable_end
+            {
                 let point = log.chain_at(base).map_err(|error| format!("no chain at {base}: {error}"))?;
                 let point = point.ok_or_else(|| format!("no chain at {base}"))?;
                 if chain.is_some_and(|chain| point.chain != chain) || point.epoch < epoch {
@@ -357,7 +358,9 @@ impl World {
                 let fields = record.header.fields();
                 let now = group.created_at + u64::from(fields.stored_at_delta);
                 if fields.epoch < epoch || now < stored_at {
-                    return Err(format!("epoch or time decreases at {at}: {fields:?} behind {epoch}, {stored_at}"));
+                    return Err(format!(
+                        "epoch or time decreases at {at}: {fields:?} behind {epoch}, {stored_at}"
+                    ));
                 }
                 (epoch, stored_at) = (fields.epoch, now);
             }
@@ -392,7 +395,10 @@ impl World {
     }
 
     /// As [`Self::check_records`], of a log some bytes of which are damaged: they are reported, the rest is served.
-    pub fn check_records_beside(&self, is_damaged: impl Fn(PhysicalOffset, u64) -> bool) -> Result<(), Violation> {
+    pub fn check_records_beside(
+        &self,
+        is_damaged: impl Fn(PhysicalOffset, u64) -> bool,
+    ) -> Result<(), Violation> {
         let log = &self.opened.log;
         let Frontiers { trimmed, visible_end, .. } = self.frontiers();
         for unit in &self.units {
@@ -430,9 +436,13 @@ impl World {
             }
         }
         // A look past the end, of a record's header or of one byte.
-        for (at, bytes) in [(visible_end, 1), (PhysicalOffset::new(visible_end.get().saturating_sub(8)), 32)] {
+        for (at, bytes) in [(visible_end, 1), (PhysicalOffset::new(visible_end.get().saturating_sub(8)), 32)]
+        {
             let beyond = log.read_hot(at, bytes).is_some()
-                || !matches!(log.read_cold(at, bytes), Err(ReadError::NotVisible { .. } | ReadError::Trimmed { .. }))
+                || !matches!(
+                    log.read_cold(at, bytes),
+                    Err(ReadError::NotVisible { .. } | ReadError::Trimmed { .. })
+                )
                 || log.record_at(at).is_ok();
             if beyond {
                 return Err(format!("{bytes} bytes are read at {at}, beyond {visible_end}"));

@@ -165,7 +165,11 @@ fn d5_another_format_version_is_refused_by_name() {
     let refused = refuses(&disk);
     assert!(matches!(&refused, OpenError::FormatVersion { file, found: 9 } if file == CHECKPOINT_NAME));
 
-    overwrite(&log.disk, PhysicalOffset::new(8), &[9]);
+    let mut header = bytes_at(&log.disk, PhysicalOffset::ZERO, 72);
+    header[8] = 9;
+    let crc = crc32c::crc32c(&header[..68]);
+    header[68..].copy_from_slice(&crc.to_le_bytes());
+    overwrite(&log.disk, PhysicalOffset::ZERO, &header);
     let refused = refuses(&log.disk);
     assert!(
         matches!(&refused, OpenError::FormatVersion { file, found: 9 } if *file == segment(0)),
