@@ -22,18 +22,37 @@ pub mod simulated;
 /// The files of one data directory. Names are relative to it and use `/`.
 pub trait Files: Send + Sync {
     /// Names in `directory` (`log`, `snapshots`, or `""` for the top), without it, in no order. Empty if absent.
+    ///
+    /// # Errors
+    /// When the directory is there and cannot be read.
     fn list(&self, directory: &str) -> io::Result<Vec<String>>;
     /// Opens a file that exists, for reading and writing. Each call is an open description of its own, because
     /// Linux reports a write-back error once per description.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when there is no such file; others when the disk refuses.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Creates an empty file, and the directories above it, whose own names are durable when this returns; a file
     /// that exists is an error.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] when there is one; others when the disk refuses, perhaps after the file came
+    /// into being.
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Gives a file another name, replacing what bore it.
+    ///
+    /// # Errors
+    /// When there is no such file, or the disk refuses. Both names are what they were.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] when there is no such file; others when the disk refuses.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes names durable: until then a power cut can lose a file whose contents were flushed.
+    ///
+    /// # Errors
+    /// When the disk refuses: it is in doubt which names survive, and a later success does not change that.
     fn sync_directory(&self, directory: &str) -> io::Result<()>;
     /// Takes the exclusive lock on a file, created if absent, until the returned guard drops.
     ///
@@ -43,6 +62,9 @@ pub trait Files: Send + Sync {
     /// A device that takes the log's writes; called once per opening of a log.
     fn device(&self) -> Box<dyn Device>;
     /// How much room the file system has.
+    ///
+    /// # Errors
+    /// When the system does not tell.
     fn space(&self) -> io::Result<Space>;
     /// Where the directory is, for messages to a person.
     fn describe(&self) -> String;
@@ -61,21 +83,40 @@ pub struct Space {
 #[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system, and can fail")]
 pub trait File: Send + Sync {
     /// Fills `buffer` from byte `at`, or as much of it as the file has; returns how much that was.
+    ///
+    /// # Errors
+    /// When the disk cannot read them. What `buffer` holds then is of no use.
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at byte `at`, extending the file where needed.
+    ///
+    /// # Errors
+    /// When the disk refuses; some of the bytes may be written.
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Writes zeros from byte `at` on, extending the file where needed. Both numbers are multiples of the block.
     ///
     /// Past the page cache where that is possible: nobody reads these zeros, and caching them would cost each
     /// segment a second pass through memory.
+    ///
+    /// # Errors
+    /// When the disk refuses; some of the zeros may be written.
     fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
         for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros))
     }
     /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// When the system does not tell.
     fn len(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it by zeros.
+    ///
+    /// # Errors
+    /// When the disk refuses. The length is what it was.
     fn set_len(&self, bytes: u64) -> io::Result<()>;
     /// Makes contents and length durable.
+    ///
+    /// # Errors
+    /// When the disk refuses: nothing is known about what was written since the last flush, and a later success does
+    /// not change that.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -119,6 +160,9 @@ pub struct Ticket(pub u64);
 pub trait Device: Send {
     /// Directs what follows at the segment of this name, over an open description of its own, which is locked:
     /// a successor waits until a killed predecessor's last writes have landed. Nothing may be under way.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, or somebody keeps its lock.
     fn attach(&mut self, segment: &str) -> io::Result<()>;
     /// Begins an operation.
     fn submit(&mut self, operation: Operation) -> Ticket;

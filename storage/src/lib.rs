@@ -12,6 +12,7 @@
 //! | where a record goes, what the append lock covers | [`staging`]; [`staging::Place`] is what it tells |
 //! | the memory that appenders and readers share      | `staging::chunk`, the only module with `unsafe` besides its parent |
 //! | how groups reach the disk, rolling               | [`writer`]                                      |
+//! | threads for whoever drives nothing by hand       | `log::running`                                  |
 //! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again        |
 //! | checkpoints, idle work                           | [`housekeeper`]                                 |
 //! | how waiters learn that something is durable      | [`frontier`]                                    |
@@ -27,8 +28,10 @@
 //! Promise: a record acknowledged as durable survives power loss, and recovery yields a prefix of what was
 //! appended, never a gap. Start reading at [`CommitLog::append`].
 //!
-//! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand or run on
-//! threads; the log itself starts none.
+//! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand, run on threads
+//! of the user's own, or all three on threads that [`Opened::run`] starts; the log itself starts none.
+
+#![deny(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod catalogue;
 pub mod checkpoint;
@@ -61,7 +64,9 @@ pub use frontier::{Frontier, OwnFrontier, Registration};
 pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
-pub use log::{AppendError, Appended, CommitLog, Frontiers, Opened, Options, Step, TrimError, Visibility};
+pub use log::{
+    AppendError, Appended, CommitLog, Frontiers, Opened, Options, Running, Step, TrimError, Visibility,
+};
 pub use log_id::LogId;
 pub use offset::{Epoch, PhysicalOffset};
 pub use poison::{Cause, Stopped};

@@ -24,9 +24,11 @@ use crate::writer::Writer;
 
 use shared::Shared;
 
+pub use running::Running;
 pub use trim::TrimError;
 
 mod open;
+mod running;
 pub(crate) mod shared;
 mod trim;
 

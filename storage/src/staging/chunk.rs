@@ -298,3 +298,6 @@ impl fmt::Debug for Filler {
         f.debug_struct("Filler").field("base", &self.chunk.base).field("filled", &self.filled).finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
