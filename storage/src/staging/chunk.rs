@@ -1,4 +1,4 @@
-//! The memory under the log's tail: the one module of the crate with `unsafe` code of its own.
+//! The memory under the log's tail.
 //!
 //! A [`Chunk`] is a stretch of memory whose byte `i` is the log's byte `base + i`. It is filled once, front to back,
 //! by slots that never overlap, and read only below a mark that no slot lies under any more. When nobody holds
