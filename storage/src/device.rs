@@ -29,6 +29,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::staging::TailMemory;
+
 mod aligned;
 mod auto;
 pub mod buffered;
@@ -149,6 +151,11 @@ pub trait Device: Send {
     /// Directs what follows at the segment of this name, over an open description of its own, which is locked:
     /// a successor waits until a killed predecessor's last writes have landed. Nothing may be under way.
     fn attach(&mut self, segment: &str) -> io::Result<()>;
+    /// Tells where the pieces of operations lie in memory, before the first of them. A device that gains nothing from
+    /// that forgets it.
+    fn lend(&mut self, memory: TailMemory) {
+        drop(memory);
+    }
     /// Begins an operation.
     fn submit(&mut self, operation: Operation) -> Ticket;
     /// Waits for the next completion; `None` when nothing is under way.

@@ -5,23 +5,26 @@ use std::io;
 use super::directory::Directory;
 use super::kind::DeviceKind;
 use super::{Device, Operation, Ticket};
+use crate::staging::TailMemory;
 
 /// Hands each segment to the device that its directory chose last.
 pub(super) struct AutoDevice {
     directory: Directory,
     kind: DeviceKind,
     device: Box<dyn Device>,
+    memory: Option<TailMemory>,
 }
 
 impl AutoDevice {
     pub(super) fn new(directory: Directory) -> Self {
         let kind = directory.chosen_device();
-        Self { device: directory.device_of(kind), kind, directory }
+        Self { device: directory.device_of(kind), kind, directory, memory: None }
     }
 
     fn change_to(&mut self, kind: DeviceKind) {
         self.kind = kind;
         self.device = self.directory.device_of(kind);
+        self.memory.iter().for_each(|memory| self.device.lend(memory.clone()));
     }
 }
 
@@ -42,6 +45,11 @@ impl Device for AutoDevice {
             }
             outcome => outcome,
         }
+    }
+
+    fn lend(&mut self, memory: TailMemory) {
+        self.memory = Some(memory.clone());
+        self.device.lend(memory);
     }
 
     fn submit(&mut self, operation: Operation) -> Ticket {

@@ -52,6 +52,12 @@ impl Rest {
         self.pieces.is_empty()
     }
 
+    /// What is left, if it is one piece.
+    #[cfg(feature = "uring")]
+    pub(super) fn single(&self) -> Option<&Bytes> {
+        if let [piece] = &self.pieces[..] { Some(piece) } else { None }
+    }
+
     pub(super) fn slices(&self) -> SmallVec<[IoSlice<'_>; 3]> {
         self.pieces.iter().map(|piece| IoSlice::new(piece)).collect()
     }

@@ -10,8 +10,17 @@ use super::directory::Directory;
 use super::open_file::OpenFile;
 use super::rest::Rest;
 use super::{Device, Operation, Ticket};
+use crate::staging::TailMemory;
 
+mod buffers;
 mod ring;
+
+/// `struct iovec`.
+#[repr(C)]
+struct Vector {
+    first: *const u8,
+    bytes: usize,
+}
 
 /// Writes past the page cache through a ring, several operations at a time if asked to, and completes them in the
 /// order in which they were submitted. What was submitted goes to the kernel together with the wait, in one system
@@ -23,6 +32,7 @@ pub(super) struct UringDevice {
     /// Declared before the segment: it waits for what is under way, and lets go of the file first.
     ring: Option<Ring>,
     segment: Option<OpenFile>,
+    memory: Option<TailMemory>,
     /// What was submitted and not handed over, in order.
     under_way: VecDeque<(Ticket, State)>,
     tickets: u64,
@@ -50,6 +60,7 @@ impl UringDevice {
             directory,
             ring: None,
             segment: None,
+            memory: None,
             under_way: VecDeque::new(),
             tickets: 0,
             written_end: 0,
@@ -66,7 +77,7 @@ impl UringDevice {
             return Err(io::Error::other("another thread took the device over while it was at work"));
         }
         self.ring = None;
-        let mut ring = Ring::new()?;
+        let mut ring = Ring::new(self.memory.clone())?;
         if let Some(segment) = &self.segment {
             ring.register(segment)?;
         }
@@ -175,6 +186,7 @@ impl Device for UringDevice {
         self.segment = None;
         self.prepare()?;
         self.ring().unregister()?;
+        self.ring().let_go();
         let file = OpenFile::open_direct(self.directory.path(segment))?;
         file.lock_when_free()?;
         self.ring().register(&file)?;
@@ -183,6 +195,10 @@ impl Device for UringDevice {
         self.tickets += 1;
         self.written_end = self.tickets;
         Ok(())
+    }
+
+    fn lend(&mut self, memory: TailMemory) {
+        self.memory = Some(memory);
     }
 
     fn submit(&mut self, operation: Operation) -> Ticket {

@@ -12,8 +12,30 @@ use crate::{STARTS, temporary, usable};
 const ACTS: u32 = 250;
 const SEEDS: u64 = 4;
 
-fn options(visibility: Visibility) -> Options {
-    Options { segment_bytes: 64 << 10, visibility, ..Options::default() }
+/// What is appended, and to what.
+#[derive(Clone, Copy, Debug)]
+enum Scale {
+    /// Many records in the smallest segments there are.
+    Small,
+    /// Groups of hundreds of KiB, from memory that is used again and again.
+    Large,
+}
+
+fn options(scale: Scale, visibility: Visibility) -> Options {
+    let segment_bytes = match scale {
+        Scale::Small => 64 << 10,
+        Scale::Large => 1 << 20,
+    };
+    Options { segment_bytes, tail_bytes: 0, visibility, ..Options::default() }
+}
+
+fn record_bytes(scale: Scale, random: &mut SmallRng) -> usize {
+    match (scale, random.random_range(0..10)) {
+        (Scale::Small, 0) => random.random_range(9000..40_000),
+        (Scale::Small, 1..4) => random.random_range(300..9000),
+        (Scale::Large, 0..4) => random.random_range(60_000..400_000),
+        _ => random.random_range(0..300),
+    }
 }
 
 fn settle(opened: &mut Opened<Counts>) {
@@ -24,7 +46,7 @@ fn settle(opened: &mut Opened<Counts>) {
 }
 
 /// Plays on one directory; the device of each opening is the next in turn.
-fn play(kinds: &[DeviceKind], seed: u64, visibility: Visibility) {
+fn play(kinds: &[DeviceKind], seed: u64, scale: Scale, visibility: Visibility) {
     let temporary = temporary();
     let mut random = SmallRng::seed_from_u64(seed);
     let mut turn = usize::try_from(seed).unwrap();
@@ -32,17 +54,13 @@ fn play(kinds: &[DeviceKind], seed: u64, visibility: Visibility) {
         turn += 1;
         kinds[turn % kinds.len()]
     };
-    let mut opened = workload::open(temporary.path(), next_device(), 1, &options(visibility));
+    let mut opened = workload::open(temporary.path(), next_device(), 1, &options(scale, visibility));
     // Of each record, where it ends.
     let mut ends: Vec<PhysicalOffset> = Vec::new();
     for act in 0..ACTS {
         match random.random_range(0..40) {
             0..20 => {
-                let bytes = match random.random_range(0..10) {
-                    0 => random.random_range(9000..40_000),
-                    1..4 => random.random_range(300..9000),
-                    _ => random.random_range(0..300),
-                };
+                let bytes = record_bytes(scale, &mut random);
                 let (number, appended) = workload::append(&opened.log, 0, bytes).unwrap();
                 assert_eq!(number as usize, ends.len());
                 ends.push(appended.end);
@@ -59,11 +77,11 @@ fn play(kinds: &[DeviceKind], seed: u64, visibility: Visibility) {
                 let kept = opened.log.frontiers().written_end;
                 let nobody_starts = STARTS.read();
                 drop(opened);
-                opened = workload::open(temporary.path(), next_device(), 1, &options(visibility));
+                opened = workload::open(temporary.path(), next_device(), 1, &options(scale, visibility));
                 drop(nobody_starts);
                 let found = workload::counts(&opened.log, 1)[0] as usize;
                 let expected = ends.iter().take_while(|end| **end <= kept).count();
-                let context = format!("{kinds:?}, seed {seed}, {visibility:?}, act {act}");
+                let context = format!("{kinds:?}, seed {seed}, {scale:?}, {visibility:?}, act {act}");
                 assert_eq!(found, if is_closed { ends.len() } else { expected }, "{context}");
                 assert_eq!(opened.recovery.clean, is_closed, "{context}");
                 ends.truncate(found);
@@ -77,9 +95,11 @@ fn play(kinds: &[DeviceKind], seed: u64, visibility: Visibility) {
 fn the_log_is_what_was_written_on_every_device() {
     for kind in usable() {
         for seed in 0..SEEDS {
-            play(&[kind], seed, Visibility::Durable);
+            play(&[kind], seed, Scale::Small, Visibility::Durable);
         }
-        play(&[kind], SEEDS, Visibility::Written);
+        play(&[kind], SEEDS, Scale::Small, Visibility::Written);
+        play(&[kind], SEEDS + 1, Scale::Large, Visibility::Durable);
+        play(&[kind], SEEDS + 2, Scale::Large, Visibility::Written);
     }
 }
 
@@ -87,6 +107,7 @@ fn the_log_is_what_was_written_on_every_device() {
 fn a_log_that_one_device_wrote_is_continued_by_another() {
     let kinds = usable();
     for seed in 0..SEEDS {
-        play(&kinds, seed, if seed % 2 == 0 { Visibility::Durable } else { Visibility::Written });
+        let visibility = if seed % 2 == 0 { Visibility::Durable } else { Visibility::Written };
+        play(&kinds, seed, if seed < 3 { Scale::Small } else { Scale::Large }, visibility);
     }
 }

@@ -11,8 +11,11 @@ use parking_lot::Mutex;
 use rustix::io::{Errno, ReadWriteFlags};
 use smallvec::SmallVec;
 
+use super::Vector;
+use super::buffers::Buffers;
 use crate::device::open_file::OpenFile;
 use crate::device::rest::Rest;
+use crate::staging::TailMemory;
 
 /// Requests that may be under way at a time.
 pub(super) const SLOTS: usize = 8;
@@ -27,6 +30,7 @@ pub(super) struct Ring {
     ring: IoUring,
     slots: Slots,
     has_file: bool,
+    buffers: Buffers,
 }
 
 /// A request keeps its place in memory when the ring moves.
@@ -38,13 +42,8 @@ struct Request {
     rest: Option<Rest>,
     /// Of the pieces of `rest`, as the kernel reads them.
     vectors: SmallVec<[Vector; 3]>,
-}
-
-/// `struct iovec`.
-#[repr(C)]
-struct Vector {
-    first: *const u8,
-    bytes: usize,
+    /// Where in the file.
+    at: u64,
 }
 
 // SAFETY: the pointers lead into the bytes that `rest` owns, wherever the request goes; nothing about them is bound
@@ -65,7 +64,7 @@ impl Ring {
     ///
     /// # Errors
     /// [`io::ErrorKind::Unsupported`] where the kernel has none or forbids it; whatever else is in the way.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(memory: Option<TailMemory>) -> io::Result<Self> {
         let entries = u32::try_from(SLOTS).expect("a handful");
         let ring = match IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(entries) {
             // Linux before 6.1 knows a part of these, or none.
@@ -80,7 +79,8 @@ impl Ring {
             let hint = "kernel.io_uring_disabled, a container's seccomp profile or the kernel may forbid it";
             io::Error::new(kind, format!("cannot set up an io_uring: {error} ({hint})"))
         })?;
-        Ok(Self { thread: thread::current().id(), ring, slots: Default::default(), has_file: false })
+        let buffers = Buffers::new(memory);
+        Ok(Self { thread: thread::current().id(), ring, slots: Default::default(), has_file: false, buffers })
     }
 
     /// Whether the calling thread is the one that the ring belongs to.
@@ -107,6 +107,18 @@ impl Ring {
         if std::mem::take(&mut self.has_file) { self.ring.submitter().unregister_files() } else { Ok(()) }
     }
 
+    /// Gives registered memory up that nobody else has any more. Nothing may be under way.
+    pub(super) fn let_go(&mut self) {
+        assert!(self.is_idle(), "the kernel may be reading it");
+        self.buffers.let_go(&self.ring);
+    }
+
+    /// How much memory is registered; `None` where the kernel refused.
+    #[cfg(test)]
+    pub(super) fn registered(&self) -> Option<usize> {
+        self.buffers.count()
+    }
+
     /// A slot that no request is in.
     pub(super) fn free_slot(&self) -> Option<usize> {
         self.slots.iter().position(Option::is_none)
@@ -118,14 +130,25 @@ impl Ring {
     /// When the slot is not free.
     pub(super) fn write(&mut self, slot: usize, rest: Rest, durably: bool) {
         let flags = if durably { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+        let flags = i32::try_from(flags.bits()).expect("a small flag");
         let vectors =
             rest.slices().into_iter().map(|piece| Vector { first: piece.as_ptr(), bytes: piece.len() });
-        let request = Box::new(Request { vectors: vectors.collect(), rest: Some(rest) });
-        let at = request.rest.as_ref().map_or(0, Rest::at);
-        let count = u32::try_from(request.vectors.len()).expect("a few pieces");
-        let flags = i32::try_from(flags.bits()).expect("a small flag");
-        let write = opcode::Writev::new(Fixed(0), request.vectors.as_ptr().cast(), count).offset(at);
-        self.push(slot, request, write.rw_flags(flags).build());
+        let request = Box::new(Request { vectors: vectors.collect(), at: rest.at(), rest: Some(rest) });
+        let Request { vectors, at, rest } = &*request;
+        let registered =
+            rest.as_ref().and_then(Rest::single).and_then(|piece| self.buffers.index_of(&self.ring, piece));
+        let entry = match (registered, &vectors[..]) {
+            (Some(index), [Vector { first, bytes }]) => {
+                let bytes = u32::try_from(*bytes).expect("a group is short");
+                opcode::WriteFixed::new(Fixed(0), *first, bytes, index).offset(*at).rw_flags(flags).build()
+            }
+            _ => {
+                let count = u32::try_from(vectors.len()).expect("a few pieces");
+                let first = vectors.as_ptr().cast();
+                opcode::Writev::new(Fixed(0), first, count).offset(*at).rw_flags(flags).build()
+            }
+        };
+        self.push(slot, request, entry);
     }
 
     /// Begins a flush of what has been written.
@@ -134,7 +157,7 @@ impl Ring {
     /// When the slot is not free.
     pub(super) fn flush(&mut self, slot: usize) {
         let flush = opcode::Fsync::new(Fixed(0)).flags(FsyncFlags::DATASYNC).build();
-        self.push(slot, Box::new(Request { rest: None, vectors: SmallVec::new() }), flush);
+        self.push(slot, Box::new(Request { rest: None, vectors: SmallVec::new(), at: 0 }), flush);
     }
 
     fn push(&mut self, slot: usize, request: Box<Request>, entry: squeue::Entry) {
@@ -146,6 +169,7 @@ impl Ring {
         //   completions before the slots go, and keeps for ever what it cannot wait for;
         // - still: the request is boxed, and with it the vectors; the bytes are on the heap of their `Bytes`;
         // - unwritten: `Bytes` never change while somebody holds them, and `rest` is not touched in the slot;
+        // - registered: memory that is named by its index is the same that the bytes lie in (`Buffers`);
         // - open: the ring has a reference to the file of its own.
         let queued = unsafe { self.ring.submission().push(&entry) };
         queued.expect("the queue holds as many entries as there are slots");

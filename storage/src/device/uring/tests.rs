@@ -6,6 +6,7 @@ use super::ring::SLOTS;
 use super::*;
 use crate::device::{DeviceKind, Files, aligned, probe};
 use crate::segment::BLOCK;
+use crate::staging::chunk::{Pool, whole};
 
 /// A device on a file `a` of zero blocks; `None` where there is no io_uring or no direct transfer.
 fn device() -> Option<(tempfile::TempDir, Directory, UringDevice)> {
@@ -115,6 +116,75 @@ fn a_device_that_is_dropped_at_work_lets_the_kernel_finish() {
         successor.attach("a").unwrap();
         assert!(numbers(&directory, 40).iter().all(|number| *number <= 4), "{}", reused.len());
     }
+}
+
+/// Writes all of some memory, which is 64 blocks; how much is registered then.
+fn write_whole(device: &mut UringDevice, memory: Bytes, flush: bool) -> Option<usize> {
+    device.submit(Operation { at: 0, pieces: [memory].into_iter().collect(), flush });
+    device.complete().unwrap().1.unwrap();
+    device.ring().registered()
+}
+
+#[test]
+fn memory_that_is_used_again_is_registered_until_nobody_has_it() {
+    let Some((_temporary, directory, mut device)) = device() else { return };
+    let pool = Pool::new(64 * BLOCK, 2);
+    device.lend(TailMemory::of(&pool));
+    device.ring = None;
+    device.attach("a").unwrap();
+    assert_eq!(write_whole(&mut device, whole(&pool, 1), true), Some(0), "it may never be used again");
+    let held = whole(&pool, 2);
+    if write_whole(&mut device, held.clone(), true).is_none() {
+        return println!("the kernel registers no memory here");
+    }
+    assert_eq!(device.ring().registered(), Some(1));
+    assert_eq!(numbers(&directory, 64), [2; 64]);
+    // Another stretch, used for the first time; then either of them.
+    assert_eq!(write_whole(&mut device, whole(&pool, 3), false), Some(1));
+    assert_eq!(write_whole(&mut device, whole(&pool, 3), false), Some(2));
+    drop(held);
+    for number in 4..20 {
+        assert!(write_whole(&mut device, whole(&pool, number), number % 2 == 0) <= Some(2));
+        assert_eq!(numbers(&directory, 64), [number; 64]);
+        // Parts of it too, and what is short is written without.
+        let part = whole(&pool, number + 100);
+        device.submit(Operation {
+            at: 0,
+            pieces: [part.slice(BLOCK..40 * BLOCK)].into_iter().collect(),
+            flush: true,
+        });
+        device.submit(Operation {
+            at: 39 * BLOCK as u64,
+            pieces: [part.slice(..BLOCK)].into_iter().collect(),
+            flush: true,
+        });
+        while let Some((_, outcome)) = device.complete() {
+            outcome.unwrap();
+        }
+        assert_eq!(numbers(&directory, 64)[..40], [number + 100; 40]);
+    }
+    device.attach("a").unwrap();
+    assert_eq!(device.ring().registered(), Some(2), "the pool has them");
+}
+
+#[test]
+fn memory_that_only_the_ring_has_is_given_up_at_the_next_segment() {
+    let Some((_temporary, _directory, mut device)) = device() else { return };
+    let pool = Pool::new(64 * BLOCK, 1);
+    device.lend(TailMemory::of(&pool));
+    device.ring = None;
+    device.attach("a").unwrap();
+    drop(whole(&pool, 1));
+    let again = whole(&pool, 2);
+    if write_whole(&mut device, again.clone(), true).is_none() {
+        return println!("the kernel registers no memory here");
+    }
+    // The pool keeps one stretch, and that is another by now.
+    drop(whole(&pool, 3));
+    drop(again);
+    assert_eq!(device.ring().registered(), Some(1));
+    device.attach("a").unwrap();
+    assert_eq!(device.ring().registered(), Some(0));
 }
 
 #[test]
