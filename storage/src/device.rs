@@ -9,6 +9,19 @@
 //!   reach the disk before an earlier one;
 //! - a name created, renamed or removed may be the old one again until [`Files::sync_directory`] returned;
 //! - after a failed flush nothing is known about the bytes it was to cover, and a later success proves nothing.
+//!
+//! A real file system is a [`Directory`]. Its devices differ in how they get there ([`DeviceKind`]); which is the
+//! fastest depends on the disk, so a directory measures them ([`Directory::calibrate`]) unless it is told.
+//!
+//! | to change…                               | open                                    |
+//! |------------------------------------------|-----------------------------------------|
+//! | what the log asks of a disk              | here                                    |
+//! | files by name                            | `directory`, `open_file`                |
+//! | how groups get to a segment              | `buffered`, `direct`, `uring`           |
+//! | what a short write leaves                | `rest`                                  |
+//! | which device a log uses                  | `kind`, `auto`                          |
+//! | how devices are measured, what is kept   | `probe`, `calibration`                  |
+//! | what a disk may do to a log              | [`simulated`]                           |
 
 use std::io;
 use std::sync::Arc;
@@ -16,8 +29,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::staging::TailMemory;
+
+mod aligned;
+mod auto;
 pub mod buffered;
+mod calibration;
+mod direct;
+mod directory;
+mod kind;
+mod open_file;
+mod probe;
+mod rest;
 pub mod simulated;
+#[cfg(feature = "uring")]
+mod uring;
+
+pub use calibration::{Calibration, Machine};
+pub use directory::Directory;
+pub use kind::{DeviceChoice, DeviceKind, DeviceNameError};
+pub use probe::{GROUP_BYTES, Measured, probe};
 
 /// The files of one data directory. Names are relative to it and use `/`.
 pub trait Files: Send + Sync {
@@ -164,8 +195,18 @@ pub trait Device: Send {
     /// # Errors
     /// When the file cannot be opened, or somebody keeps its lock.
     fn attach(&mut self, segment: &str) -> io::Result<()>;
+    /// Tells where the pieces of operations lie in memory, before the first of them. A device that gains nothing from
+    /// that forgets it.
+    fn lend(&mut self, memory: TailMemory) {
+        drop(memory);
+    }
     /// Begins an operation.
     fn submit(&mut self, operation: Operation) -> Ticket;
     /// Waits for the next completion; `None` when nothing is under way.
     fn complete(&mut self) -> Option<(Ticket, io::Result<()>)>;
+    /// Whether one thread may submit after another as cheaply as one alone. Where not, a device that meets another
+    /// thread than the last one sets itself up anew. [`Device::attach`] may change it.
+    fn any_thread(&self) -> bool {
+        true
+    }
 }

@@ -10,7 +10,7 @@
 //! |--------------------------------------------------|-------------------------------------------------|
 //! | what a user of the log meets                     | [`log`]; `log::open` puts the parts together    |
 //! | where a record goes, what the append lock covers | [`staging`]; [`staging::Place`] is what it tells |
-//! | the memory that appenders and readers share      | `staging::chunk`, the only module with `unsafe` besides its parent |
+//! | the memory that appenders and readers share      | `staging::chunk`; it, its parent and `device::uring::ring` are the modules with `unsafe` |
 //! | how groups reach the disk, rolling               | [`writer`]                                      |
 //! | threads for whoever drives nothing by hand       | `log::running`                                  |
 //! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again        |

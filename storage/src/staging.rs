@@ -33,6 +33,7 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, RecordFields, RecordHeader, payload_crc};
 use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader};
 
+pub use chunk::TailMemory;
 use chunk::{Filler, Pool, Slot, Source};
 use copies::{Copies, Ticket};
 pub(crate) use unit::Unit;

@@ -20,7 +20,7 @@ use crate::reader::{ColdFiles, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::staging::chunk::Pool;
-use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
+use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, TailMemory, Unit};
 use crate::sync::{AtomicU64, Doorbell, Mutex};
 use crate::writer::Writer;
 
@@ -56,6 +56,8 @@ pub(super) fn open<T: Send + 'static>(
     // Small logs, as tests have, take small chunks.
     let chunk_bytes = usize::try_from(segment_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let pool = Pool::new(chunk_bytes, CHUNKS_KEPT_MAX);
+    let mut device = files.device();
+    device.lend(TailMemory::of(&pool));
     let previous = epochs.last().copied();
     let previous_epoch = previous.map_or(Epoch::ZERO, |previous| previous.epoch);
     let constants = Constants { log_id, segment_bytes, epoch, previous_epoch, tail: options.tail, pool };
@@ -106,7 +108,7 @@ pub(super) fn open<T: Send + 'static>(
         }),
     });
     Ok(Opened {
-        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), files.device(), durable_point),
+        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), device, durable_point),
         housekeeper: Housekeeper::new(Arc::clone(&shared)),
         groups: GroupQueue::new(handover),
         recovery: report,
