@@ -112,7 +112,7 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Takes the log's writes from the one thread that owns it.
+/// Takes the log's writes from one thread at a time.
 ///
 /// A device holds the bytes of an operation until it has completed, so a caller who gives up cannot free memory
 /// that the kernel still reads. It may complete operations in any order.
@@ -124,4 +124,8 @@ pub trait Device: Send {
     fn submit(&mut self, operation: Operation) -> Ticket;
     /// Waits for the next completion; `None` when nothing is under way.
     fn complete(&mut self) -> Option<(Ticket, io::Result<()>)>;
+    /// Whether one thread may use it after another, or only the first that does.
+    fn any_thread(&self) -> bool {
+        true
+    }
 }

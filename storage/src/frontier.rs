@@ -133,11 +133,11 @@ impl Frontier {
         self.shared.end.store(end.get(), Ordering::SeqCst);
     }
 
-    /// Wakes everybody whom the frontier has reached.
-    pub(crate) fn wake(&self) {
+    /// Wakes everybody whom the frontier has reached; how many that were.
+    pub(crate) fn wake(&self) -> usize {
         let end = self.shared.end.load(Ordering::Relaxed);
         if self.shared.nearest.load(Ordering::SeqCst) > end {
-            return;
+            return 0;
         }
         let mut reached = SmallVec::<[Waker; 32]>::new();
         {
@@ -148,7 +148,9 @@ impl Frontier {
             self.shared.note_nearest(&waiters);
         }
         // Outside the lock: a waker runs code of its owner.
+        let woken = reached.len();
         reached.into_iter().for_each(Waker::wake);
+        woken
     }
 
     /// Whether somebody waits for an offset at or below `end`.

@@ -99,8 +99,7 @@ impl Ground {
     /// # Errors
     /// When the disk refuses even what is missing, or a flush failed.
     pub(crate) fn reach(&self, end: PhysicalOffset) -> Result<(), Unready> {
-        // Acquire: pairs with the store that follows the sync.
-        if self.filled_end.load(Ordering::Acquire) >= end.get() {
+        if self.is_reached(end) {
             return Ok(());
         }
         let stages = &mut *self.stages.lock();
@@ -118,6 +117,12 @@ impl Ground {
             }
         }
         Ok(())
+    }
+
+    /// Whether the segment in use is filled up to `end`.
+    pub(crate) fn is_reached(&self, end: PhysicalOffset) -> bool {
+        // Acquire: pairs with the store that follows the sync.
+        self.filled_end.load(Ordering::Acquire) >= end.get()
     }
 
     /// Makes the segment at `base` the one in use, under its own name.

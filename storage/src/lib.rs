@@ -61,7 +61,10 @@ pub use frontier::{Frontier, OwnFrontier, Registration};
 pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
-pub use log::{AppendError, Appended, CommitLog, Frontiers, Opened, Options, Step, TrimError, Visibility};
+pub use log::{
+    AppendError, Appended, CommitError, CommitLog, Frontiers, Gather, Opened, Options, Step, TrimError,
+    Visibility,
+};
 pub use log_id::LogId;
 pub use offset::{Epoch, PhysicalOffset};
 pub use poison::{Cause, Stopped};

@@ -130,6 +130,15 @@ struct Open {
     copies: Option<Arc<Copies>>,
 }
 
+/// What is in the open group so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenGroup {
+    /// Of the segment it belongs to.
+    pub(crate) segment_base: PhysicalOffset,
+    pub(crate) start: PhysicalOffset,
+    pub(crate) end: PhysicalOffset,
+}
+
 /// A group that takes no more appends.
 pub(crate) struct Closed {
     group: Open,
@@ -246,6 +255,12 @@ impl Staging {
     /// Whether there is something for the writer to take.
     pub(crate) fn has_group(&self) -> bool {
         self.open.is_some() || !self.closed.is_empty()
+    }
+
+    /// The group that is open, if it is the only one to take.
+    pub(crate) fn lone_group(&self) -> Option<OpenGroup> {
+        let open = self.open.as_ref().filter(|_| self.closed.is_empty())?;
+        Some(OpenGroup { segment_base: self.segment.base, start: open.start, end: self.appended_end })
     }
 
     /// Places a unit: reserves its bytes, lets `fill` finish each head, finishes the headers. The rest of the

@@ -22,10 +22,11 @@ use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::staging::chunk::Pool;
 use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
 use crate::sync::{AtomicU64, Doorbell, Mutex};
-use crate::writer::Writer;
+use crate::writer::{Press, Writer};
 
+use super::front::Front;
 use super::shared::{DurablePoint, Shared};
-use super::{CommitLog, Front, Locked, Opened, Options, Visibility};
+use super::{CommitLog, Opened, Options, Visibility};
 
 /// Chunks kept ready for use; more than that are given back to the system when a burst is over.
 const CHUNKS_KEPT_MAX: usize = 4;
@@ -96,17 +97,10 @@ pub(super) fn open<T: Send + 'static>(
         durable_point: Mutex::new(durable_point),
         _directory_lock: directory_lock,
     });
-    let front = Arc::new(Front {
-        locked: Mutex::new(Locked {
-            state,
-            staging,
-            in_callback: false,
-            is_closing: false,
-            writer_sleeps: false,
-        }),
-    });
+    let press = Press::new(Arc::clone(&shared), files.device(), durable_point);
+    let front = Arc::new(Front::new(state, staging, press));
     Ok(Opened {
-        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), files.device(), durable_point),
+        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front)),
         housekeeper: Housekeeper::new(Arc::clone(&shared)),
         groups: GroupQueue::new(handover),
         recovery: report,
