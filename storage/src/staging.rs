@@ -109,6 +109,7 @@ pub(crate) struct Staging {
     stored_at: u64,
     appended_end: PhysicalOffset,
     staged_bytes: u64,
+    taken_bytes: u64,
 }
 
 /// The segment that groups go into.
@@ -235,6 +236,7 @@ impl Staging {
             stored_at,
             appended_end: end,
             staged_bytes: 0,
+            taken_bytes: 0,
         };
         if staging.constants.tail == TailPolicy::Pad && staging.has_next_block() {
             staging.fill_block();
@@ -250,6 +252,11 @@ impl Staging {
     /// Bytes of all groups ever staged by this opening.
     pub(crate) fn staged_bytes(&self) -> u64 {
         self.staged_bytes
+    }
+
+    /// Bytes of all groups ever taken.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
     }
 
     /// Whether there is something for the writer to take.
@@ -322,7 +329,9 @@ impl Staging {
         if self.closed.is_empty() && self.open.is_some() {
             self.close(Pads::ByPolicy);
         }
-        self.closed.pop_front()
+        let group = self.closed.pop_front()?;
+        self.taken_bytes += group.records_end.since(group.group.start);
+        Some(group)
     }
 
     /// Leaves a group open that has room for `bytes` more, and for a padding record behind them.

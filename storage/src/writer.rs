@@ -10,7 +10,7 @@ use crate::device::{Device, Operation};
 use crate::ground::Unready;
 use crate::group::Chain;
 use crate::handover::Group;
-use crate::log::front::Front;
+use crate::log::front::{Front, Lingering};
 use crate::log::shared::{DurablePoint, Shared};
 use crate::log::{Step, Visibility};
 use crate::offset::PhysicalOffset;
@@ -18,7 +18,7 @@ use crate::pause::{PAUSE, Pause};
 use crate::poison::{Cause, Stopped};
 use crate::segment::{BLOCK_BYTES, segment_name};
 use crate::staging::chunk::Pool;
-use crate::staging::{Closed, OpenGroup, Sealed};
+use crate::staging::{Closed, OpenGroup, Sealed, Staging};
 
 /// Writes what is appended, one group at a time: what arrives while one is under way forms the next.
 ///
@@ -52,8 +52,12 @@ pub(crate) struct Press {
     held: Option<Sealed>,
     /// Of making the segment ready for it.
     pause: Pause,
-    /// More than one waited for the group before.
-    in_company: bool,
+    /// How many waited for the last group.
+    woken: usize,
+    /// How long the last group was.
+    group_bytes: u64,
+    /// How long the last group's write and flush took.
+    took: Duration,
     /// The segment that the device writes to.
     attached: Option<PhysicalOffset>,
     /// What the next group carries.
@@ -68,6 +72,18 @@ pub(crate) struct Press {
     blocks: Arc<Pool>,
 }
 
+/// The writer lingers for this long at most for those who were woken, and for half of what a flush takes.
+const LINGER_MAX: Duration = Duration::from_micros(250);
+/// It does not for more than so many, as the first would be back long before the last,
+const RETURNS_MAX: usize = 32;
+/// nor behind a larger group, whose transfer is better spent on staging the next one.
+const LINGER_BELOW_BYTES: u64 = 64 << 10;
+/// How many groups are written before lingering is tried again that has not paid.
+const SKIPPED_MAX: u32 = 127;
+/// With [`Visibility::Written`] a group that nobody waits for is written once it has so many bytes,
+const GATHERED_BYTES: u64 = 256 << 10;
+/// or after this time.
+const GATHER_AT_MOST: Duration = Duration::from_millis(2);
 /// With [`Visibility::Written`] a flush is due after this time.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// With [`Visibility::Written`] a flush is due after so many bytes, before the kernel begins to throttle writes.
@@ -83,18 +99,31 @@ impl<T: Send + 'static> Writer<T> {
 
     /// Writes the next group, if there is one, or does what is due without one. Blocks on the disk only.
     pub fn step(&mut self) -> Step {
+        let step = self.work();
+        self.wake_rest();
+        step
+    }
+
+    /// As [`Self::step`], but those who wait for the group may still have to be woken.
+    fn work(&self) -> Step {
         let mut press = self.front.press.lock();
         press.as_mut().map_or(Step::Stopped, |press| press.step(&self.front))
     }
 
+    fn wake_rest(&self) {
+        self.shared.written.wake();
+        self.shared.durable.wake();
+    }
+
     /// Writes what is appended until the log has stopped. For a thread of its own.
-    pub fn run(mut self) {
+    pub fn run(self) {
         let shared = Arc::clone(&self.shared);
         shared.writer_bell.listen();
         shared.guard_thread("writer", move || {
+            let mut patience = Patience::default();
             loop {
-                match self.step() {
-                    Step::Worked => {}
+                match self.work() {
+                    Step::Worked => self.linger(&mut patience),
                     Step::Idle => self.sleep(),
                     Step::Stopped => return,
                 }
@@ -102,7 +131,52 @@ impl<T: Send + 'static> Writer<T> {
         });
     }
 
+    /// Waits a little where that makes for better groups than taking what is there.
+    fn linger(&self, patience: &mut Patience) {
+        match self.shared.visibility {
+            Visibility::Durable => self.linger_for_returns(patience),
+            Visibility::Written => self.linger_for_bytes(),
+        }
+    }
+
+    /// Those who were woken together come back together, if they come back at all. Taking what is there before
+    /// they have would part them in two halves for good, each of which waits for the other's flush too.
+    fn linger_for_returns(&self, patience: &mut Patience) {
+        let Some((woken, took, group_bytes)) =
+            self.front.press.lock().as_ref().map(|press| (press.woken, press.took, press.group_bytes))
+        else {
+            return;
+        };
+        if !(2..=RETURNS_MAX).contains(&woken) || group_bytes >= LINGER_BELOW_BYTES || !patience.lasts() {
+            return;
+        }
+        self.wake_rest();
+        let wanted = |_: &Staging| Lingering { arrivals: woken, staged_bytes: u64::MAX };
+        if self.front.may_linger(wanted) {
+            thread::park_timeout((took / 2).min(LINGER_MAX));
+            let missing = self.front.end_lingering();
+            patience.note(missing * 2 <= woken);
+        }
+    }
+
+    /// Where nobody waits, small writes only cost more.
+    fn linger_for_bytes(&self) {
+        let shared = &*self.shared;
+        if shared.written.has_waiters() || shared.durable.has_waiters() {
+            return;
+        }
+        let wanted = |staging: &Staging| Lingering {
+            arrivals: usize::MAX,
+            staged_bytes: staging.taken_bytes() + GATHERED_BYTES,
+        };
+        if self.front.may_linger(wanted) {
+            thread::park_timeout(GATHER_AT_MOST);
+            self.front.end_lingering();
+        }
+    }
+
     fn sleep(&self) {
+        self.wake_rest();
         let Some((pauses, is_unflushed)) =
             self.front.press.lock().as_ref().map(|press| (press.pause.is_on(), press.is_unflushed()))
         else {
@@ -120,6 +194,35 @@ impl<T: Send + 'static> Writer<T> {
         } else {
             thread::park();
         }
+        if self.shared.visibility == Visibility::Written {
+            self.linger_for_bytes();
+        }
+    }
+}
+
+/// Whether lingering has paid.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Groups to be written without lingering.
+    skipped: u32,
+    /// How many were skipped after the last time that it did not pay.
+    lost: u32,
+}
+
+impl Patience {
+    /// Whether to try.
+    fn lasts(&mut self) -> bool {
+        if self.skipped == 0 {
+            return true;
+        }
+        self.skipped -= 1;
+        false
+    }
+
+    /// Notes whether it has paid.
+    fn note(&mut self, paid: bool) {
+        self.lost = if paid { 0 } else { (self.lost * 2 + 1).min(SKIPPED_MAX) };
+        self.skipped = self.lost;
     }
 }
 
@@ -140,7 +243,9 @@ impl Press {
             device,
             held: None,
             pause: Pause::default(),
-            in_company: false,
+            woken: 0,
+            group_bytes: 0,
+            took: Duration::ZERO,
             attached: None,
             chain: recovered.chain,
             written: recovered,
@@ -181,12 +286,12 @@ impl Press {
         group.is_some_and(|group| {
             self.shared.visibility == Visibility::Durable
                 && self.device.any_thread()
-                && !self.in_company
+                && self.woken < 2
                 && self.held.is_none()
                 && self.attached == Some(group.segment_base)
                 && group.end.since(group.start) <= ALONE_BYTES_MAX
                 && self.shared.ground.is_reached(group.end.align_up(BLOCK_BYTES))
-                && !self.shared.durable.is_awaited(PhysicalOffset::new(u64::MAX - 1))
+                && !self.shared.durable.has_waiters()
                 && self.shared.stop.reason().is_none()
         })
     }
@@ -233,7 +338,10 @@ impl Press {
     fn print(&mut self, group: &Sealed) -> Result<(), Cause> {
         let flush = self.shared.visibility == Visibility::Durable;
         let at = group.write_from.since(group.segment_base);
+        let began = self.shared.clock.monotonic();
         self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
+        self.took = self.shared.clock.monotonic().saturating_sub(began);
+        self.group_bytes = group.stored_end.since(group.start);
         self.chain = group.chain;
         self.stored_end = group.stored_end;
         // A group that only seals what the opening before left stands in front of this opening's epoch.
@@ -251,9 +359,10 @@ impl Press {
         if flush {
             self.publish_durable();
         }
-        self.shared.written.wake();
+        self.shared.written.begin_to_wake();
         if flush {
-            self.in_company = self.shared.durable.wake() > 1;
+            self.woken = self.shared.durable.reached();
+            self.shared.durable.begin_to_wake();
         } else if self.written.end.since(self.durable_end) >= UNFLUSHED_BYTES_MAX {
             self.flush()?;
         } else {

@@ -3,12 +3,13 @@
 //! ```text
 //!              an append that nobody gathers, or a release: rings the writer
 //!   asleep ──────────────────────────────────────────────────────────────────► awake
-//!     ▲ │                                                                        │
-//!     │ └── a release that is alone: writes the group where it is ──┐            │
-//!     └───────────── nothing is staged any more ◄───────────────────┴────────────┘
+//!     ▲ │                                                                     │ ▲  │
+//!     │ └── a release that is alone: writes the group where it is ──┐         ▼ │  │
+//!     └───────────── nothing is staged any more ◄───────────────────┴── lingers ┘──┘
 //! ```
 //!
-//! While somebody is awake appends ring nobody: whoever drives looks under the lock once more before it rests.
+//! While somebody is awake appends ring nobody: whoever drives looks under the lock once more before it rests. While
+//! the writer lingers, which it does for a limited time, whoever brings what it lingers for rings it.
 
 use crate::log::AppendError;
 use crate::log::shared::Shared;
@@ -34,13 +35,32 @@ pub(crate) struct Locked<T> {
     /// A callback is running under the lock, or has panicked there.
     in_callback: bool,
     pub(super) is_closing: bool,
-    /// Nobody drives: who stages something sees to it that somebody does.
-    writer_sleeps: bool,
+    watch: Watch,
+}
+
+/// Whether somebody drives.
+#[derive(Clone, Copy, Debug)]
+enum Watch {
+    /// Somebody does, and will look under the lock before it rests.
+    Awake,
+    /// Nobody does: who stages something sees to it that somebody will.
+    Asleep,
+    /// The writer waits a little for one of these.
+    Lingers(Lingering),
+}
+
+/// What ends a lingering.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lingering {
+    /// So many more have come with something to append.
+    pub(crate) arrivals: usize,
+    /// So many bytes have been staged by this opening.
+    pub(crate) staged_bytes: u64,
 }
 
 impl<T> Front<T> {
     pub(crate) fn new(state: T, staging: Staging, press: Press) -> Self {
-        let locked = Locked { state, staging, in_callback: false, is_closing: false, writer_sleeps: false };
+        let locked = Locked { state, staging, in_callback: false, is_closing: false, watch: Watch::Awake };
         Self { locked: Mutex::new(locked), gatherers: AtomicU64::new(0), press: Mutex::new(Some(press)) }
     }
 
@@ -67,7 +87,7 @@ impl<T> Front<T> {
 
     /// Whether the append that has just staged something is to ring: not if somebody else will look.
     pub(super) fn rings(&self, locked: &mut Locked<T>) -> bool {
-        locked.writer_sleeps && !self.is_gathered() && std::mem::take(&mut locked.writer_sleeps)
+        !self.is_gathered() && locked.arrive() != Duty::None
     }
 
     /// The next group to write.
@@ -83,9 +103,39 @@ impl<T> Front<T> {
     /// Lets whoever drives rest, unless there is something to do already.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut locked = self.lock();
-        locked.writer_sleeps = !locked.staging.has_group() && !locked.is_closing;
-        locked.writer_sleeps
+        let sleeps = !locked.staging.has_group() && !locked.is_closing;
+        locked.watch = if sleeps { Watch::Asleep } else { Watch::Awake };
+        sleeps
     }
+
+    /// Lets the writer linger for a while, unless what it lingers for is there.
+    pub(crate) fn may_linger(&self, wanted: impl FnOnce(&Staging) -> Lingering) -> bool {
+        let mut locked = self.lock();
+        let wanted = wanted(&locked.staging);
+        let lingers =
+            !locked.is_closing && wanted.arrivals > 0 && locked.staging.staged_bytes() < wanted.staged_bytes;
+        locked.watch = if lingers { Watch::Lingers(wanted) } else { Watch::Awake };
+        lingers
+    }
+
+    /// Ends a lingering; how many have not arrived.
+    pub(crate) fn end_lingering(&self) -> usize {
+        match std::mem::replace(&mut self.lock().watch, Watch::Awake) {
+            Watch::Lingers(left) => left.arrivals,
+            Watch::Awake | Watch::Asleep => 0,
+        }
+    }
+}
+
+/// What somebody has to do who has staged something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// Somebody drives.
+    None,
+    /// The writer lingers, and has what it lingers for: ring it.
+    Ring,
+    /// Nobody drives: ring the writer, or do its work.
+    Drive,
 }
 
 impl<T> Locked<T> {
@@ -100,9 +150,25 @@ impl<T> Locked<T> {
         }
     }
 
-    /// Takes over what is staged, if nobody drives; whether it is the caller's duty from now on.
-    pub(super) fn take_over(&mut self) -> bool {
-        self.staging.has_group() && std::mem::take(&mut self.writer_sleeps)
+    /// Somebody has come, and staged all it has: what it has to do about it.
+    pub(super) fn arrive(&mut self) -> Duty {
+        if !self.staging.has_group() {
+            return Duty::None;
+        }
+        let (next, duty) = match self.watch {
+            Watch::Awake => return Duty::None,
+            Watch::Asleep => (Watch::Awake, Duty::Drive),
+            Watch::Lingers(left)
+                if left.arrivals <= 1 || self.staging.staged_bytes() >= left.staged_bytes =>
+            {
+                (Watch::Awake, Duty::Ring)
+            }
+            Watch::Lingers(left) => {
+                (Watch::Lingers(Lingering { arrivals: left.arrivals - 1, ..left }), Duty::None)
+            }
+        };
+        self.watch = next;
+        duty
     }
 
     /// The next group to write.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use crate::log::front::Duty;
 use crate::log::{AppendError, Appended, CommitLog};
 use crate::poison::Stopped;
 use crate::staging::{NewRecord, Place};
@@ -59,31 +60,35 @@ impl<T: Send + 'static> CommitLog<T> {
         Ok(appended)
     }
 
-    /// Whether what is staged is written once the calling thread has looked after it.
+    /// Sees to it that somebody writes what is staged.
     fn look_after(&self) {
-        if self.front.lock().take_over() {
+        if self.front.lock().arrive() != Duty::None {
             self.shared.writer_bell.ring();
         }
     }
 
-    /// As [`Self::look_after`], but writes a group of nobody else's here.
+    /// As [`Self::look_after`], but writes what nobody else takes part in.
     fn look_after_here(&self) {
+        // Not waited for: whoever works there looks under the append lock before it rests.
         let mut press = self.front.press.try_lock();
         let mut locked = self.front.lock();
-        if !locked.take_over() {
+        let duty = locked.arrive();
+        if duty == Duty::None {
             return;
         }
-        let alone = press.as_mut().and_then(|press| press.as_mut()).filter(|press| {
-            !self.front.is_gathered() && press.is_alone(locked.staging.lone_group().as_ref())
+        let press = press.as_mut().and_then(|press| press.as_mut()).filter(|press| {
+            duty == Duty::Drive
+                && !self.front.is_gathered()
+                && press.is_alone(locked.staging.lone_group().as_ref())
         });
-        let Some((press, group)) = alone.and_then(|press| Some((press, locked.take()?))) else {
-            drop(locked);
+        let alone = press.and_then(|press| Some((press, locked.take()?)));
+        drop(locked);
+        let Some((press, group)) = alone else {
             self.shared.writer_bell.ring();
             return;
         };
-        drop(locked);
         self.shared.guard_thread("writer", || press.write_alone(group));
-        // What was staged meanwhile is in company, and the writer's.
+        // What was staged meanwhile has company, and is the writer's.
         if !self.front.may_sleep() {
             self.shared.writer_bell.ring();
         }
