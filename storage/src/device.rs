@@ -71,6 +71,11 @@ pub trait File: Send + Sync {
     fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
         for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros))
     }
+    /// Sets bytes aside from byte `at` on, which read as zeros until they are written, extending the file where
+    /// needed. Takes hardly any time where the file system can; the flush of what is written there later takes more.
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.write_zeros(at, bytes)
+    }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Cuts the file, or extends it by zeros.

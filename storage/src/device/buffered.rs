@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use smallvec::SmallVec;
 
 use super::{Device, File, Files, Operation, Space, Ticket, ZEROS, for_each_zeros};
@@ -149,7 +150,7 @@ impl OpenFile {
                     return Err(about(&self.path, "write")(io::ErrorKind::WriteZero.into()));
                 }
                 Ok(written) => written,
-                Err(rustix::io::Errno::INTR) => continue,
+                Err(Errno::INTR) => continue,
                 Err(errno) => return Err(about(&self.path, "write")(errno.into())),
             };
             at += written as u64;
@@ -203,6 +204,14 @@ impl File for OpenFile {
         for_each_zeros(bytes, |from, zeros| {
             file.write_all_at(zeros, at + from).map_err(about(&self.path, "write"))
         })
+    }
+
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, bytes) {
+            // Some file systems cannot.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(at, bytes),
+            outcome => outcome.map_err(|errno| about(&self.path, "extend")(errno.into())),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::device::Files;
 use crate::epoch::{self, EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
 use crate::frontier::Frontier;
-use crate::ground::Ground;
+use crate::ground::{Filling, Ground};
 use crate::handover::{GroupQueue, Handover};
 use crate::housekeeper::Housekeeper;
 use crate::log_id::Seed;
@@ -69,6 +69,10 @@ pub(super) fn open<T: Send + 'static>(
     let durable_point = DurablePoint { end, chain, stored_at, epoch: previous.unwrap_or(none) };
     let writer_bell = Arc::new(Doorbell::default());
     let asked = (options.visibility == Visibility::Written).then(|| Arc::clone(&writer_bell));
+    let filling = match options.visibility {
+        Visibility::Durable => Filling::Zeros,
+        Visibility::Written => Filling::Reserved,
+    };
     let handover = Arc::new(Handover::default());
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
@@ -85,7 +89,7 @@ pub(super) fn open<T: Send + 'static>(
         written: Frontier::new(end, asked),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), segment_bytes, base.min(newest_segment), end)?,
+        ground: Ground::open(Arc::clone(&files), filling, segment_bytes, base.min(newest_segment), end)?,
         trimmed: AtomicU64::new(report.start.get()),
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
