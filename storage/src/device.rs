@@ -133,6 +133,14 @@ pub trait File: Send + Sync {
     fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
         for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros))
     }
+    /// Sets bytes aside from byte `at` on, which read as zeros until they are written, extending the file where
+    /// needed. Takes hardly any time where the file system can; the flush of what is written there later takes more.
+    ///
+    /// # Errors
+    /// When the disk refuses. What was there before is still there.
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        self.write_zeros(at, bytes)
+    }
     /// The file's length in bytes.
     ///
     /// # Errors
@@ -184,7 +192,7 @@ pub struct Operation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
 
-/// Takes the log's writes from the one thread that owns it.
+/// Takes the log's writes from one thread at a time.
 ///
 /// A device holds the bytes of an operation until it has completed, so a caller who gives up cannot free memory
 /// that the kernel still reads. It may complete operations in any order.

@@ -4,6 +4,9 @@
 //! filled by real writes ahead of the writer, in steps, and synced; `fallocate` would leave extents unwritten. While
 //! one segment is in use the next is prepared as `log/spare`; rolling renames it.
 //!
+//! Where groups are not flushed one by one that does not pay: every byte would cross to the disk twice. There the bytes
+//! are only reserved.
+//!
 //! A segment's file may therefore be shorter than its nominal length; what is missing counts as zeros.
 //!
 //! A disk that refuses to be filled harms nobody as long as groups find what is filled already: see [`Unready`].
@@ -29,6 +32,7 @@ const AHEAD_BYTES_MAX: u64 = 32 << 20;
 /// The files of the segment in use and of the next.
 pub(crate) struct Ground {
     files: Arc<dyn Files>,
+    filling: Filling,
     segment_bytes: u64,
     step_bytes: u64,
     ahead_bytes: u64,
@@ -36,6 +40,15 @@ pub(crate) struct Ground {
     filled_end: AtomicU64,
     /// Held through a step of filling: of the same zeros, written twice, the later ones would erase groups.
     stages: Mutex<Stages>,
+}
+
+/// How ground is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Filling {
+    /// By zeros, so that a flush finds nothing to do but its bytes.
+    Zeros,
+    /// By the promise of room.
+    Reserved,
 }
 
 struct Stages {
@@ -71,6 +84,7 @@ impl Ground {
     /// or the one before if that is still to be made.
     pub(crate) fn open(
         files: Arc<dyn Files>,
+        filling: Filling,
         segment_bytes: u64,
         base: PhysicalOffset,
         end: PhysicalOffset,
@@ -86,6 +100,7 @@ impl Ground {
         };
         Ok(Self {
             files,
+            filling,
             segment_bytes,
             step_bytes: (segment_bytes / 8).next_multiple_of(BLOCK_BYTES).min(STEP_BYTES_MAX),
             ahead_bytes: (segment_bytes / 4).min(AHEAD_BYTES_MAX),
@@ -99,8 +114,7 @@ impl Ground {
     /// # Errors
     /// When the disk refuses even what is missing, or a flush failed.
     pub(crate) fn reach(&self, end: PhysicalOffset) -> Result<(), Unready> {
-        // Acquire: pairs with the store that follows the sync.
-        if self.filled_end.load(Ordering::Acquire) >= end.get() {
+        if self.is_reached(end) {
             return Ok(());
         }
         let stages = &mut *self.stages.lock();
@@ -118,6 +132,12 @@ impl Ground {
             }
         }
         Ok(())
+    }
+
+    /// Whether the segment in use is filled up to `end`.
+    pub(crate) fn is_reached(&self, end: PhysicalOffset) -> bool {
+        // Acquire: pairs with the store that follows the sync.
+        self.filled_end.load(Ordering::Acquire) >= end.get()
     }
 
     /// Makes the segment at `base` the one in use, under its own name.
@@ -207,7 +227,7 @@ impl Ground {
         if left == 0 {
             return Ok(false);
         }
-        match stage.fill(self.step_bytes.min(left)) {
+        match stage.fill(self.filling, self.step_bytes.min(left)) {
             Ok(()) => Ok(true),
             Err(Unready::Refused(error)) => Err(error),
             Err(Unready::InDoubt(error)) => {
@@ -248,7 +268,7 @@ impl Ground {
         if left == 0 {
             return Err(Unready::Refused(io::Error::other("a group does not fit into its segment")));
         }
-        stages.active.fill(bytes.min(left))?;
+        stages.active.fill(self.filling, bytes.min(left))?;
         // Release: whoever sees this knows the step to be synced.
         self.filled_end.store(stages.filled_end().get(), Ordering::Release);
         Ok(())
@@ -288,8 +308,12 @@ impl Stage {
         Ok(Self { file, filled_bytes })
     }
 
-    fn fill(&mut self, bytes: u64) -> Result<(), Unready> {
-        self.file.write_zeros(self.filled_bytes, bytes).map_err(Unready::Refused)?;
+    fn fill(&mut self, filling: Filling, bytes: u64) -> Result<(), Unready> {
+        let prepared = match filling {
+            Filling::Zeros => self.file.write_zeros(self.filled_bytes, bytes),
+            Filling::Reserved => self.file.reserve(self.filled_bytes, bytes),
+        };
+        prepared.map_err(Unready::Refused)?;
         self.file.sync().map_err(Unready::InDoubt)?;
         self.filled_bytes += bytes;
         Ok(())

@@ -18,15 +18,18 @@ use crate::poison::{Cause, Stopped};
 use crate::reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 use crate::recovery::{OpenError, RecoveryReport};
 use crate::segment::SEGMENT_BYTES_DEFAULT;
-use crate::staging::{Closed, NewRecord, Place, Staging, TailPolicy, Unit};
-use crate::sync::Mutex;
+use crate::staging::{NewRecord, Place, TailPolicy, Unit};
 use crate::writer::Writer;
 
+use front::Front;
 use shared::Shared;
 
+pub use gather::{CommitError, Gather};
 pub use running::Running;
 pub use trim::TrimError;
 
+pub(crate) mod front;
+mod gather;
 mod open;
 mod running;
 pub(crate) mod shared;
@@ -112,21 +115,6 @@ pub enum Step {
 pub struct CommitLog<T> {
     shared: Arc<Shared>,
     front: Arc<Front<T>>,
-}
-
-/// The append lock. Whoever holds it may go on to take a frontier's lock or a checkpoint's, never the reverse.
-pub(crate) struct Front<T> {
-    locked: Mutex<Locked<T>>,
-}
-
-struct Locked<T> {
-    state: T,
-    staging: Staging,
-    /// A callback is running under the lock, or has panicked there.
-    in_callback: bool,
-    is_closing: bool,
-    /// The writer sleeps, and the next append is to wake it.
-    writer_sleeps: bool,
 }
 
 /// Where an appended unit stands.
@@ -228,7 +216,7 @@ impl<T: Send + 'static> CommitLog<T> {
         let unit = Unit::new(shared.seed, unit, max_bytes)
             .map_err(|long| AppendError::TooLarge { unit_bytes: long.unit_bytes, max_bytes })?;
         let now_ms = shared.clock.wall_ms();
-        let mut guard = self.front.locked.lock();
+        let mut guard = self.front.lock();
         let locked = &mut *guard;
         locked.check(shared)?;
         let staged_bytes = locked.staging.staged_bytes().saturating_sub(shared.handover.released_bytes());
@@ -239,12 +227,12 @@ impl<T: Send + 'static> CommitLog<T> {
         let (placed, copy) = locked.call_back(shared, |state, staging| {
             staging.append(&unit, now_ms, |place, head| fill(&mut *state, place, head))
         });
-        let writer_sleeps = std::mem::take(&mut locked.writer_sleeps);
+        let rings = self.front.rings(locked);
         drop(guard);
         if let Some(copy) = copy {
             copy.complete(&unit);
         }
-        if writer_sleeps {
+        if rings {
             shared.writer_bell.ring();
         }
         Ok(Appended { start: placed.start, end: placed.end, epoch: shared.epoch })
@@ -254,7 +242,7 @@ impl<T: Send + 'static> CommitLog<T> {
     ///
     /// `f` must not append to this log, and must not panic: that poisons it.
     pub fn with_state<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        self.front.locked.lock().call_back(&self.shared, |state, _| f(state))
+        self.front.lock().call_back(&self.shared, |state, _| f(state))
     }
 
     /// How far the log has got.
@@ -264,7 +252,7 @@ impl<T: Send + 'static> CommitLog<T> {
         let durable_end = self.durable().get();
         let visible_end = self.visible().get();
         let written_end = self.written().get();
-        let appended_end = self.front.locked.lock().staging.appended_end();
+        let appended_end = self.front.lock().staging.appended_end();
         Frontiers { trimmed, durable_end, written_end, appended_end, visible_end }
     }
 
@@ -375,7 +363,7 @@ impl<T: Send + 'static> CommitLog<T> {
     /// the log has stopped; [`Self::wait_stopped`] waits for that. Where the disk has no space for what is appended
     /// the log is poisoned instead.
     pub fn close(&self) {
-        self.front.locked.lock().is_closing = true;
+        self.front.lock().is_closing = true;
         self.shared.writer_bell.ring();
     }
 
@@ -392,56 +380,6 @@ impl<T: Send + 'static> CommitLog<T> {
                 return stopped;
             }
         }
-    }
-}
-
-impl<T> Front<T> {
-    /// The next group to write.
-    pub(crate) fn take(&self) -> Option<Closed> {
-        let mut locked = self.locked.lock();
-        // Behind a panicked callback stands a record without a header.
-        if locked.in_callback { None } else { locked.staging.take() }
-    }
-
-    /// Whether the log is to be closed once nothing is staged.
-    pub(crate) fn is_closing(&self) -> bool {
-        self.locked.lock().is_closing
-    }
-
-    /// Asks the next append for a ring, unless there is something to do already.
-    pub(crate) fn may_sleep(&self) -> bool {
-        let mut locked = self.locked.lock();
-        locked.writer_sleeps = !locked.staging.has_group() && !locked.is_closing;
-        locked.writer_sleeps
-    }
-}
-
-impl<T> Locked<T> {
-    fn check(&self, shared: &Shared) -> Result<(), AppendError> {
-        match shared.stop.reason() {
-            Some(Stopped::Poisoned { at, cause }) => {
-                Err(AppendError::Poisoned { at: *at, cause: cause.clone() })
-            }
-            Some(Stopped::Closed) => Err(AppendError::Closed),
-            None if self.is_closing => Err(AppendError::Closed),
-            None => Ok(()),
-        }
-    }
-
-    /// Runs what calls back into the user's code. A panic there poisons the log before the lock is free again.
-    fn call_back<R>(&mut self, shared: &Shared, f: impl FnOnce(&mut T, &mut Staging) -> R) -> R {
-        struct Alarm<'a>(&'a Shared);
-        impl Drop for Alarm<'_> {
-            fn drop(&mut self) {
-                self.0.poison(Cause::Callback);
-            }
-        }
-        let alarm = Alarm(shared);
-        self.in_callback = true;
-        let outcome = f(&mut self.state, &mut self.staging);
-        self.in_callback = false;
-        std::mem::forget(alarm);
-        outcome
     }
 }
 

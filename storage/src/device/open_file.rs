@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
 use super::aligned::Block;
@@ -110,6 +110,14 @@ impl File for OpenFile {
             return for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros));
         };
         for_each_zeros(bytes, |from, zeros| file.write_all_at(zeros, at + from).map_err(self.about("write")))
+    }
+
+    fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, bytes) {
+            // Some file systems cannot.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(at, bytes),
+            outcome => outcome.map_err(|errno| about(&self.path, "extend")(errno.into())),
+        }
     }
 
     fn len(&self) -> io::Result<u64> {

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::device::Files;
 use crate::epoch::{self, EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
 use crate::frontier::Frontier;
-use crate::ground::Ground;
+use crate::ground::{Filling, Ground};
 use crate::handover::{GroupQueue, Handover};
 use crate::housekeeper::Housekeeper;
 use crate::log_id::Seed;
@@ -22,10 +22,11 @@ use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::staging::chunk::Pool;
 use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, TailMemory, Unit};
 use crate::sync::{AtomicU64, Doorbell, Mutex};
-use crate::writer::Writer;
+use crate::writer::{Press, Writer};
 
+use super::front::Front;
 use super::shared::{DurablePoint, Shared};
-use super::{CommitLog, Front, Locked, Opened, Options, Visibility};
+use super::{CommitLog, Opened, Options, Visibility};
 
 /// Chunks kept ready for use; more than that are given back to the system when a burst is over.
 const CHUNKS_KEPT_MAX: usize = 4;
@@ -70,6 +71,10 @@ pub(super) fn open<T: Send + 'static>(
     let durable_point = DurablePoint { end, chain, stored_at, epoch: previous.unwrap_or(none) };
     let writer_bell = Arc::new(Doorbell::default());
     let asked = (options.visibility == Visibility::Written).then(|| Arc::clone(&writer_bell));
+    let filling = match options.visibility {
+        Visibility::Durable => Filling::Zeros,
+        Visibility::Written => Filling::Reserved,
+    };
     let handover = Arc::new(Handover::default());
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
@@ -82,11 +87,11 @@ pub(super) fn open<T: Send + 'static>(
         visibility: options.visibility,
         epoch,
         epochs,
-        durable: Frontier::new(end, asked),
-        written: Frontier::new(end, None),
+        durable: Frontier::new(end, asked.clone()),
+        written: Frontier::new(end, asked),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), segment_bytes, base.min(newest_segment), end)?,
+        ground: Ground::open(Arc::clone(&files), filling, segment_bytes, base.min(newest_segment), end)?,
         trimmed: AtomicU64::new(report.start.get()),
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
@@ -98,17 +103,10 @@ pub(super) fn open<T: Send + 'static>(
         durable_point: Mutex::new(durable_point),
         _directory_lock: directory_lock,
     });
-    let front = Arc::new(Front {
-        locked: Mutex::new(Locked {
-            state,
-            staging,
-            in_callback: false,
-            is_closing: false,
-            writer_sleeps: false,
-        }),
-    });
+    let press = Press::new(Arc::clone(&shared), device, durable_point);
+    let front = Arc::new(Front::new(state, staging, press));
     Ok(Opened {
-        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), device, durable_point),
+        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front)),
         housekeeper: Housekeeper::new(Arc::clone(&shared)),
         groups: GroupQueue::new(handover),
         recovery: report,
