@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use smallvec::SmallVec;
 
-use super::{Device, File, Files, Operation, Space, Ticket, ZEROS, for_each_zeros};
+use super::{Device, File, Files, Operation, Space, Ticket, WriteRefused, ZEROS, for_each_zeros};
 use crate::segment::BLOCK_BYTES;
 
 /// A data directory of the real file system.
@@ -239,7 +239,7 @@ impl Device for BufferedDevice {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
         let segment = self.segment.as_ref().expect("a device is attached before it writes");
-        let outcome = segment.write_pieces(operation.at, operation.pieces);
+        let outcome = segment.write_pieces(operation.at, operation.pieces).map_err(WriteRefused::mark);
         let outcome = outcome.and_then(|()| if operation.flush { segment.sync_data() } else { Ok(()) });
         self.done.push_back((ticket, outcome));
         ticket

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use self::state::{NodeId, State};
-use super::{Device, File, Files, Operation, Space, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket, WriteRefused};
 
 mod contents;
 mod state;
@@ -90,6 +90,12 @@ impl Disk {
     /// Fails the `nth` write from now, counted from 1: some of it may have taken effect.
     pub fn fail_write(&self, nth: u64) {
         self.state.lock().faults.fail_write = Some(nth);
+    }
+
+    /// Fails the `nth` write from now, counted from 1, for lack of space, even where it would need none: some of it
+    /// may have taken effect. Disks do so that copy on write, or promise more than they have.
+    pub fn refuse_write(&self, nth: u64) {
+        self.state.lock().faults.refuse_write = Some(nth);
     }
 
     /// Fails the `nth` flush of a file from now, counted from 1. What it was to cover stays readable; some of it
@@ -262,6 +268,7 @@ impl Device for SimulatedDevice {
         let (file, _) = self.attached.as_ref().expect("a device is attached before it writes");
         let pieces: Vec<&[u8]> = operation.pieces.iter().map(|piece| piece.as_ref()).collect();
         let outcome = self.disk.state.lock().write(file.node, operation.at, &pieces);
+        let outcome = outcome.map_err(WriteRefused::mark);
         self.under_way.push((ticket, outcome, operation.flush));
         ticket
     }

@@ -59,6 +59,7 @@ impl Change {
 pub(super) struct Faults {
     pub(super) power_off: Option<u64>,
     pub(super) fail_write: Option<u64>,
+    pub(super) refuse_write: Option<u64>,
     pub(super) fail_flush: Option<u64>,
     pub(super) space_left: Option<u64>,
     pub(super) flushes_lie: bool,
@@ -259,8 +260,10 @@ impl State {
             self.faults.space_left = Some(left - missing);
         }
         let fails = counts_down(&mut self.faults.fail_write);
+        // A flush alone writes nothing that could need space.
+        let is_refused = bytes > 0 && counts_down(&mut self.faults.refuse_write);
         // A write that fails may have done its beginning.
-        let mut left = if fails { self.choose(bytes + 1) } else { bytes };
+        let mut left = if fails || is_refused { self.choose(bytes + 1) } else { bytes };
         let contents = &mut self.node(node).contents;
         let mut at = at;
         for piece in pieces {
@@ -272,6 +275,7 @@ impl State {
         match power {
             Power::Fails => Err(power_is_off()),
             Power::Stays if fails => Err(io::Error::other("the write failed (simulated)")),
+            Power::Stays if is_refused => Err(io::ErrorKind::StorageFull.into()),
             Power::Stays => Ok(()),
         }
     }
