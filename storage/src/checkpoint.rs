@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::device::{File, Files};
+use crate::device::{File, Files, WriteRefused};
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -305,11 +305,13 @@ impl CheckpointFile {
     /// Replaces the older of the two checkpoints by `next`, whose generation is set here, and makes it durable.
     ///
     /// # Errors
-    /// When the disk refuses: either checkpoint may be the one that a restart finds. The log must be poisoned.
+    /// When the disk refuses: either checkpoint may be the one that a restart finds. The log must be poisoned, unless
+    /// the error holds a [`WriteRefused`]: then the older one may be damaged, and the same can be tried again.
     pub fn store(&mut self, next: Checkpoint) -> io::Result<()> {
         let next = Checkpoint { generation: self.current.generation.saturating_add(1), ..next };
         debug_assert!(next.is_consistent(), "a checkpoint is checked on both sides of the disk: {next:?}");
-        self.file.write_at((slot_index(next.generation) * SLOT_BYTES) as u64, &next.to_slot())?;
+        let at = (slot_index(next.generation) * SLOT_BYTES) as u64;
+        self.file.write_at(at, &next.to_slot()).map_err(WriteRefused::mark)?;
         self.file.sync()?;
         self.current = next;
         Ok(())

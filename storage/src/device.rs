@@ -110,6 +110,17 @@ pub struct Space {
     pub available_bytes: u64,
 }
 
+impl Space {
+    /// How much of it is used, in percent: what this user cannot write to any more.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio, compared with whole percents")]
+    pub fn used_percent(self) -> f64 {
+        if self.total_bytes == 0 {
+            return 0.0;
+        }
+        100.0 - self.available_bytes as f64 * 100.0 / self.total_bytes as f64
+    }
+}
+
 /// One open description of a file, read and written by position.
 #[expect(clippy::len_without_is_empty, reason = "a file's length is asked of the system, and can fail")]
 pub trait File: Send + Sync {
@@ -188,6 +199,33 @@ pub struct Operation {
     pub flush: bool,
 }
 
+/// Says of the error that it wraps: the disk had no space for a write, and **no flush has failed**. So whoever has the
+/// bytes may write them again to the same place. What stands there meanwhile is undefined.
+///
+/// A disk can say this of a range that was written before: where it copies on write, or promises more than it has.
+/// A device wraps such an error only if it can tell that the write failed and not the flush behind it: with
+/// `RWF_DSYNC`, where the kernel answers for both at once, it cannot.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WriteRefused(io::Error);
+
+impl WriteRefused {
+    /// Wraps an error of a write if it is about space; others stay what they are.
+    pub fn mark(error: io::Error) -> io::Error {
+        if is_full(&error) { io::Error::new(error.kind(), Self(error)) } else { error }
+    }
+
+    /// Whether it is in there.
+    pub fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+/// Whether nothing is wrong but the lack of space.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Names an [`Operation`] under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Ticket(pub u64);
@@ -210,7 +248,9 @@ pub trait Device: Send {
     }
     /// Begins an operation.
     fn submit(&mut self, operation: Operation) -> Ticket;
-    /// Waits for the next completion; `None` when nothing is under way.
+    /// Waits for the next completion; `None` when nothing is under way. An operation that failed for lack of space
+    /// alone, before its flush, says so by [`WriteRefused`], and may be submitted again; after any other failure
+    /// nothing is.
     fn complete(&mut self) -> Option<(Ticket, io::Result<()>)>;
     /// Whether one thread may submit after another as cheaply as one alone. Where not, a device that meets another
     /// thread than the last one sets itself up anew. [`Device::attach`] may change it.

@@ -14,7 +14,7 @@
 use std::io;
 use std::sync::Arc;
 
-use crate::device::{File, Files};
+use crate::device::{File, Files, is_full};
 use crate::offset::PhysicalOffset;
 use crate::poison::Cause;
 use crate::segment::{BLOCK_BYTES, segment_name};
@@ -138,6 +138,13 @@ impl Ground {
     pub(crate) fn is_reached(&self, end: PhysicalOffset) -> bool {
         // Acquire: pairs with the store that follows the sync.
         self.filled_end.load(Ordering::Acquire) >= end.get()
+    }
+
+    /// What is missing up to `end`, for a group of the segment at `base`.
+    pub(crate) fn missing_bytes(&self, base: PhysicalOffset, end: PhysicalOffset) -> u64 {
+        let stages = self.stages.lock();
+        let filled_end = if stages.base == base { stages.filled_end() } else { base };
+        end.get().saturating_sub(filled_end.get())
     }
 
     /// Makes the segment at `base` the one in use, under its own name.
@@ -279,9 +286,7 @@ impl Unready {
     /// Whether nothing is wrong but the lack of space, so that waiting for some is safe and may help.
     pub(crate) fn is_full(&self) -> bool {
         match self {
-            Self::Refused(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::Refused(error) => is_full(error),
             Self::InDoubt(_) => false,
         }
     }

@@ -23,6 +23,8 @@ pub struct Housekeeper {
     shared: Arc<Shared>,
     /// The durable end when it was last seen to move, and when that was.
     seen: (PhysicalOffset, Duration),
+    /// Of storing checkpoints.
+    checkpoint_pause: Pause,
     /// Of filling the segment in use.
     active_pause: Pause,
     /// Of preparing the next one.
@@ -32,7 +34,13 @@ pub struct Housekeeper {
 impl Housekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = (shared.durable.get(), shared.clock.monotonic());
-        Self { shared, seen, active_pause: Pause::default(), spare_pause: Pause::default() }
+        Self {
+            shared,
+            seen,
+            checkpoint_pause: Pause::default(),
+            active_pause: Pause::default(),
+            spare_pause: Pause::default(),
+        }
     }
 
     /// Does one thing that is due, if anything is.
@@ -66,11 +74,29 @@ impl Housekeeper {
     }
 
     fn work(&mut self) -> Result<bool, Cause> {
-        if self.is_checkpoint_due() {
-            self.shared.store_checkpoint(|_| ())?;
-            return Ok(true);
+        if self.is_checkpoint_due() && !self.checkpoint_pause.lasts(self.shared.clock.monotonic()) {
+            return self.checkpoint();
         }
         Ok(self.prepare_active()? || self.prepare_spare())
+    }
+
+    /// Stores a checkpoint. Where the disk has no space for it the one before does: a restart reads more.
+    fn checkpoint(&mut self) -> Result<bool, Cause> {
+        match self.shared.store_checkpoint(|_| ()) {
+            Err(cause) if cause.is_refused_write() => {
+                if self.checkpoint_pause.begin(self.shared.clock.monotonic()) {
+                    tracing::warn!(%cause, "a checkpoint waits for space");
+                }
+                Ok(false)
+            }
+            stored => {
+                stored?;
+                if self.checkpoint_pause.end() {
+                    tracing::info!("a checkpoint was stored again");
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Fills the segment in use ahead of the writer. A disk that refuses is no harm yet: there may be enough

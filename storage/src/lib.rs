@@ -13,11 +13,12 @@
 //! | the memory that appenders and readers share      | `staging::chunk`; it, its parent and `device::uring::ring` are the modules with `unsafe` |
 //! | how groups reach the disk, rolling               | [`writer`]                                      |
 //! | threads for whoever drives nothing by hand       | `log::running`                                  |
-//! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again        |
+//! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again, `lack` what is missing |
 //! | checkpoints, idle work                           | [`housekeeper`]                                 |
 //! | how waiters learn that something is durable      | [`frontier`]                                    |
 //! | what folds get                                   | [`handover`]                                    |
 //! | which segments there are, giving up the oldest  | `catalogue`, `log::trim`                        |
+//! | how long it is kept, and who holds some of it    | [`retention`]                                   |
 //! | reading: hot, cold, by offset, by group          | [`reader`]                                      |
 //! | what a restart keeps                             | [`recovery`], from [`checkpoint`] on            |
 //! | which opening wrote what                         | [`epoch`]                                       |
@@ -43,6 +44,7 @@ mod ground;
 pub mod group;
 pub mod handover;
 pub mod housekeeper;
+mod lack;
 pub mod log;
 pub mod log_id;
 pub mod offset;
@@ -51,6 +53,7 @@ pub mod poison;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod retention;
 pub mod segment;
 pub mod staging;
 mod sync;
@@ -74,6 +77,7 @@ pub use poison::{Cause, Stopped};
 pub use reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 pub use record::{Kind, Record, RecordFields, RecordHeader};
 pub use recovery::{OpenError, RecoveryReport};
+pub use retention::{Pin, PinError, PinInfo, Retention};
 pub use staging::{NewRecord, Place, TailPolicy};
 pub use writer::Writer;
 

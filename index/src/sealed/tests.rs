@@ -391,3 +391,49 @@ fn open_files_are_bounded() {
     assert_eq!(sealed(index.entries(busy, 0, 1)).entries(0, usize::MAX).unwrap().len(), 200);
     assert_eq!(index.sealed().pages().open_files(), 64);
 }
+
+#[test]
+fn a_segment_that_never_got_its_file_can_be_trimmed() {
+    let mut index = Index::new();
+    let (busy, gone) = (index.register("busy", 0), index.register("gone", 0));
+    let base = |segment: u64| PhysicalOffset::new(segment * SEGMENT_BYTES);
+    for segment in 0..4_u64 {
+        index.begin_segment(base(segment), 0).unwrap();
+        for n in 0..10 {
+            let at = base(segment).advance(4096 + n * 64);
+            let entry = |queue_offset| Entry {
+                queue_offset,
+                physical_offset: at,
+                record_bytes: 64,
+                tag_hash: 0,
+                stored_at: 0,
+            };
+            index.push(busy, entry(segment * 10 + n), Extras::default()).unwrap();
+            if segment == 0 {
+                index.push(gone, entry(n), Extras::default()).unwrap();
+            }
+        }
+    }
+    assert_eq!(index.unsealed_count(), 3);
+    assert!(!index.abandon_unsealed(base(0).advance(1)), "it reaches further");
+    for trimmed in 1..=2 {
+        assert!(index.abandon_unsealed(base(trimmed)));
+        assert!(!index.abandon_unsealed(base(3)), "one at a time");
+        while let Some(plan) = index.trim_plan(base(trimmed)) {
+            index.trim(plan.read().unwrap());
+        }
+        assert_eq!((index.range(busy), index.range(gone)), (trimmed * 10..40, 10..10));
+        assert_eq!(index.missing(), Vec::new());
+    }
+    // What follows gets its file as usual, and answers.
+    let disk: Arc<dyn Files> = Arc::new(Disk::new(1));
+    let file = index.unsealed().unwrap().write(&disk, LOG).unwrap();
+    assert!(index.attach(file));
+    let view = sealed(index.entries(busy, 20, 1));
+    assert_eq!(view.entries(20, usize::MAX).unwrap().len(), 10);
+    assert!(!index.abandon_unsealed(base(4)), "it has its file");
+    while let Some(plan) = index.trim_plan(base(3)) {
+        index.trim(plan.read().unwrap());
+    }
+    assert_eq!(index.range(busy), 30..40);
+}

@@ -6,7 +6,7 @@ use std::io;
 
 use super::open_file::OpenFile;
 use super::rest::Rest;
-use super::{Device, Operation, Ticket};
+use super::{Device, Operation, Ticket, WriteRefused};
 
 pub use super::directory::Directory;
 
@@ -43,7 +43,8 @@ impl Device for BufferedDevice {
         let flush = operation.flush;
         let written = Rest::cached(operation)
             .write_all(|slices, at| Ok(rustix::io::pwritev(&segment.file, slices, at)?))
-            .map_err(segment.about("write"));
+            .map_err(segment.about("write"))
+            .map_err(WriteRefused::mark);
         let outcome = written.and_then(|()| if flush { segment.sync_data() } else { Ok(()) });
         self.done.push_back((ticket, outcome));
         ticket

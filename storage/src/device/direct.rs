@@ -13,7 +13,7 @@ use rustix::io::ReadWriteFlags;
 use super::directory::Directory;
 use super::open_file::OpenFile;
 use super::rest::Rest;
-use super::{Device, Operation, Ticket};
+use super::{Device, Operation, Ticket, WriteRefused};
 
 /// Writes past the page cache. Does each operation when it is submitted, and hands over the outcome when asked.
 pub(super) struct DirectDevice {
@@ -41,7 +41,9 @@ impl DirectDevice {
         // Until it has succeeded: a write that failed may have changed something all the same.
         self.unflushed |= writes;
         rest.write_all(|slices, at| Ok(rustix::io::pwritev2(&segment.file, slices, at, flags)?))
-            .map_err(segment.about("write"))?;
+            .map_err(segment.about("write"))
+            // A write that is a flush too does not say which of both has failed.
+            .map_err(|error| if durably { error } else { WriteRefused::mark(error) })?;
         if flush && !durably {
             segment.sync_data()?;
         }

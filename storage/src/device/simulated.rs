@@ -37,7 +37,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::state::{NodeId, State};
-use super::{Device, File, Files, Operation, Space, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket, WriteRefused};
 
 mod contents;
 mod state;
@@ -99,6 +99,12 @@ impl Disk {
     /// [`io::ErrorKind::WriteZero`].
     pub fn shorten_write(&self, nth: u64) {
         self.state.lock().faults.shorten_write = Some(nth);
+    }
+
+    /// Fails the `nth` write from now, counted from 1, for lack of space, even where it would need none: some of it
+    /// may have taken effect. Disks do so that copy on write, or promise more than they have.
+    pub fn refuse_write(&self, nth: u64) {
+        self.state.lock().faults.refuse_write = Some(nth);
     }
 
     /// Fails the `nth` flush of a file from now, counted from 1. What it was to cover stays readable; some of it
@@ -301,6 +307,7 @@ impl Device for SimulatedDevice {
         let (file, _) = self.attached.as_ref().expect("a device is attached before it writes");
         let pieces: Vec<&[u8]> = operation.pieces.iter().map(|piece| piece.as_ref()).collect();
         let outcome = self.disk.state.lock().write(file.node, operation.at, &pieces);
+        let outcome = outcome.map_err(WriteRefused::mark);
         self.under_way.push((ticket, outcome, operation.flush));
         ticket
     }

@@ -87,9 +87,10 @@ impl<T: Send + 'static> CommitLog<T> {
             self.shared.writer_bell.ring();
             return;
         };
-        self.shared.guard_thread("writer", || press.write_alone(group));
-        // What was staged meanwhile has company, and is the writer's.
-        if !self.front.may_sleep() {
+        let mut is_written = false;
+        self.shared.guard_thread("writer", || is_written = press.write_alone(&self.front, group));
+        // What waits for space, or was staged meanwhile and has company, is the writer's.
+        if !is_written || !self.front.may_sleep() {
             self.shared.writer_bell.ring();
         }
     }

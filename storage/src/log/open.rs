@@ -13,15 +13,17 @@ use crate::frontier::Frontier;
 use crate::ground::{Filling, Ground};
 use crate::handover::{GroupQueue, Handover};
 use crate::housekeeper::Housekeeper;
+use crate::lack::Lacking;
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::Stop;
 use crate::reader::{ColdFiles, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
+use crate::retention::pin::Pins;
 use crate::staging::chunk::Pool;
 use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, TailMemory, Unit};
-use crate::sync::{AtomicU64, Doorbell, Mutex};
+use crate::sync::{Doorbell, Mutex};
 use crate::writer::{Press, Writer};
 
 use super::front::Front;
@@ -76,8 +78,10 @@ pub(super) fn open<T: Send + 'static>(
         Visibility::Written => Filling::Reserved,
     };
     let handover = Arc::new(Handover::default());
+    let trimmed = Frontier::new(report.start, None);
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
+        pins: Pins::new(Arc::clone(&clock), trimmed.clone()),
         clock,
         log_id,
         seed: log_id.seed(),
@@ -92,7 +96,8 @@ pub(super) fn open<T: Send + 'static>(
         stop: Stop::default(),
         handover: Arc::clone(&handover),
         ground: Ground::open(Arc::clone(&files), filling, segment_bytes, base.min(newest_segment), end)?,
-        trimmed: AtomicU64::new(report.start.get()),
+        lacking: Lacking::default(),
+        trimmed,
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),

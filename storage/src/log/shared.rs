@@ -12,12 +12,14 @@ use crate::frontier::Frontier;
 use crate::ground::Ground;
 use crate::group::Chain;
 use crate::handover::Handover;
+use crate::lack::Lacking;
 use crate::log::Visibility;
 use crate::log_id::{LogId, Seed};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stop, Stopped};
 use crate::reader::{ColdFiles, HotTail};
-use crate::sync::{AtomicU64, Doorbell, Mutex};
+use crate::retention::pin::Pins;
+use crate::sync::{Doorbell, Mutex};
 
 /// Everything about an open log but its state and its staging.
 pub(crate) struct Shared {
@@ -37,8 +39,10 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ground: Ground,
+    pub(crate) lacking: Lacking,
     /// The first byte that is kept. Moved by [`Shared::trim`] alone, under `remains`.
-    pub(crate) trimmed: AtomicU64,
+    pub(crate) trimmed: Frontier,
+    pub(crate) pins: Arc<Pins>,
     /// Bases of trimmed segments whose files are still to be removed. Taken before `checkpoint`.
     pub(crate) remains: Mutex<VecDeque<PhysicalOffset>>,
     pub(crate) segments: Catalogue,
@@ -103,6 +107,7 @@ impl Shared {
         if is_first {
             self.durable.stop(&reason);
             self.written.stop(&reason);
+            self.trimmed.stop(&reason);
             self.handover.end();
             self.writer_bell.ring();
             self.housekeeper_bell.ring();

@@ -64,6 +64,7 @@ pub(super) struct Faults {
     pub(super) power_off: Option<u64>,
     pub(super) fail_write: Option<u64>,
     pub(super) shorten_write: Option<u64>,
+    pub(super) refuse_write: Option<u64>,
     pub(super) fail_flush: Option<u64>,
     pub(super) fail_names: Option<u64>,
     pub(super) space_left: Option<u64>,
@@ -290,9 +291,11 @@ impl State {
         }
         let fails = counts_down(&mut self.faults.fail_write);
         let falls_short = counts_down(&mut self.faults.shorten_write) && bytes > 1;
+        // A flush alone writes nothing that could need space.
+        let is_refused = bytes > 0 && counts_down(&mut self.faults.refuse_write);
         let mut left = if falls_short {
             1 + self.choose(bytes - 1)
-        } else if fails {
+        } else if fails || is_refused {
             // A write that fails may have done its beginning.
             self.choose(bytes + 1)
         } else {
@@ -310,6 +313,7 @@ impl State {
             Power::Fails => Err(power_is_off()),
             Power::Stays if falls_short => Err(io::ErrorKind::WriteZero.into()),
             Power::Stays if fails => Err(io::Error::other("the write failed (simulated)")),
+            Power::Stays if is_refused => Err(io::ErrorKind::StorageFull.into()),
             Power::Stays => Ok(()),
         }
     }
