@@ -1,4 +1,5 @@
-//! What has to be done for the log now and then, and not by the writer: ground ahead of it, and checkpoints.
+//! What has to be done for the log now and then, and not by the writer: ground ahead of it, checkpoints, and cutting
+//! what was sealed.
 
 use std::sync::Arc;
 use std::thread;
@@ -26,13 +27,13 @@ pub struct Housekeeper {
     /// Of filling the segment in use.
     active_pause: Pause,
     /// Of preparing the next one.
-    spare_pause: Pause,
+    next_pause: Pause,
 }
 
 impl Housekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = (shared.durable.get(), shared.clock.monotonic());
-        Self { shared, seen, active_pause: Pause::default(), spare_pause: Pause::default() }
+        Self { shared, seen, active_pause: Pause::default(), next_pause: Pause::default() }
     }
 
     /// Does one thing that is due, if anything is.
@@ -70,7 +71,8 @@ impl Housekeeper {
             self.shared.store_checkpoint(|_| ())?;
             return Ok(true);
         }
-        Ok(self.prepare_active()? || self.prepare_spare())
+        // What gives space back comes before what takes it.
+        Ok(self.cut_sealed() || self.prepare_active()? || self.prepare_next()? || self.name_next()?)
     }
 
     /// Fills the segment in use ahead of the writer. A disk that refuses is no harm yet: there may be enough
@@ -98,25 +100,52 @@ impl Housekeeper {
         }
     }
 
-    fn prepare_spare(&mut self) -> bool {
+    /// Fills the next segment, and gives it its name.
+    fn prepare_next(&mut self) -> Result<bool, Cause> {
         let now = self.shared.clock.monotonic();
-        if self.spare_pause.lasts(now) {
-            return false;
+        if self.next_pause.lasts(now) {
+            return Ok(false);
         }
-        match self.shared.ground.prepare_spare(self.shared.written.get()) {
+        match self.shared.ground.prepare_next(self.shared.written.get()) {
             Ok(worked) => {
-                if self.spare_pause.end() {
+                if self.next_pause.end() {
                     tracing::info!("the next segment is prepared again");
                 }
-                worked
+                Ok(worked)
             }
-            Err(error) => {
-                if self.spare_pause.begin(now) {
+            Err(Unready::Refused(error)) => {
+                if self.next_pause.begin(now) {
                     tracing::warn!(%error, "the next segment is not prepared; this is tried again");
                 }
-                false
+                Ok(false)
             }
+            Err(error @ Unready::InDoubt(_)) => Err(error.into()),
         }
+    }
+
+    /// Names the next segment in a checkpoint, which a roll would otherwise have to wait for.
+    fn name_next(&self) -> Result<bool, Cause> {
+        let Some(next) = self.shared.ground.unnamed() else {
+            return Ok(false);
+        };
+        self.shared.name_segment(next)?;
+        Ok(true)
+    }
+
+    /// Cuts a sealed segment's file behind its last group. Only space hangs on it, and the next opening does not mind.
+    fn cut_sealed(&self) -> bool {
+        let Some((base, bytes)) = self.shared.ground.take_sealed() else {
+            return false;
+        };
+        let cut = self.shared.ground.cut(base, bytes);
+        // A trim may have been faster.
+        if let Err(error) = cut
+            && base >= self.shared.trimmed()
+        {
+            tracing::warn!(%error, segment = base.get(), "a sealed segment keeps its full length");
+            self.shared.segments.resize(base, self.shared.segment_bytes);
+        }
+        true
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

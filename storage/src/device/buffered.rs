@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use bytes::{Buf, Bytes};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use smallvec::SmallVec;
 
-use super::{Device, File, Files, Operation, Space, Ticket, ZEROS, for_each_zeros};
+use super::{Advice, Device, File, Files, Operation, Space, Ticket, ZEROS, for_each_zeros};
 use crate::segment::BLOCK_BYTES;
 
 /// A data directory of the real file system.
@@ -215,6 +216,15 @@ impl File for OpenFile {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn advise(&self, at: u64, bytes: u64, advice: Advice) {
+        let advice = match advice {
+            Advice::Sequential => rustix::fs::Advice::Sequential,
+            Advice::DontNeed => rustix::fs::Advice::DontNeed,
+        };
+        // Nothing hangs on it.
+        rustix::fs::fadvise(&self.file, at, NonZeroU64::new(bytes), advice).ok();
     }
 }
 

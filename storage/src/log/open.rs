@@ -16,7 +16,7 @@ use crate::housekeeper::Housekeeper;
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::Stop;
-use crate::reader::{ColdFiles, HotTail};
+use crate::reader::{Cold, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::staging::chunk::Pool;
@@ -71,7 +71,7 @@ pub(super) fn open<T: Send + 'static>(
     let handover = Arc::new(Handover::default());
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
-        clock,
+        clock: Arc::clone(&clock),
         log_id,
         seed: log_id.seed(),
         segment_bytes,
@@ -84,12 +84,25 @@ pub(super) fn open<T: Send + 'static>(
         written: Frontier::new(end, None),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), segment_bytes, base.min(newest_segment), end)?,
+        ground: Ground::open(
+            Arc::clone(&files),
+            segment_bytes,
+            base.min(newest_segment),
+            newest_segment,
+            end,
+        )?,
         trimmed: AtomicU64::new(report.start.get()),
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),
-        cold: ColdFiles::new(Arc::clone(&files)),
+        cold: Cold::new(
+            Arc::clone(&files),
+            Arc::clone(&clock),
+            segment_bytes,
+            options.cold_cache_bytes,
+            options.cold_bytes_per_second,
+            end,
+        ),
         writer_bell,
         housekeeper_bell: Doorbell::default(),
         checkpoint: Mutex::new(checkpoint),
