@@ -20,13 +20,13 @@ use support::{KIND, SEGMENT_BYTES, World, options};
 fn world() -> World {
     let mut world = World::new(Disk::new(1), options());
     for _ in 0..80 {
-        world.append(&[3000]).unwrap();
-        world.settle().unwrap();
+        world.append(&[3000]).expect("the log takes appends");
+        world.settle().expect("no promise is broken");
     }
-    world.close().unwrap();
+    world.close().expect("nothing is lost");
     // Once more, because that one has read all of it.
     let disk = world.disk.kill();
-    world.opened = support::open(&disk, &world.clock, &world.options).unwrap();
+    world.opened = support::open(&disk, &world.clock, &world.options).expect("a closed log opens");
     world.disk = disk;
     world
 }
@@ -274,7 +274,7 @@ fn replays_beside_appends_read_what_was_appended() {
             *number += 1;
         });
         last = appended.unwrap().end;
-        if last.get() % 7 == 0 {
+        if last.get().is_multiple_of(7) {
             log.durable().wait_blocking(last).unwrap();
         }
     }

@@ -24,8 +24,8 @@ fn expected(at: u64, bytes: u64) -> Vec<u8> {
 fn world(cache_bytes: u64) -> World {
     let (disk, end) = (Disk::new(1), SEGMENT_BYTES + 300_000);
     for (base, bytes) in [(0, SEGMENT_BYTES), (SEGMENT_BYTES, 300_000)] {
-        let file = disk.create(&segment_name(PhysicalOffset::new(base))).unwrap();
-        file.write_at(0, &expected(base, bytes)).unwrap();
+        let file = disk.create(&segment_name(PhysicalOffset::new(base))).expect("the name is free");
+        file.write_at(0, &expected(base, bytes)).expect("the disk has space");
     }
     let written = Frontier::new(PhysicalOffset::new(end), None);
     let clock = Arc::new(SimulatedClock::new(0));
