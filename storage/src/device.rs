@@ -168,13 +168,27 @@ pub trait File: Send + Sync {
     /// When the disk refuses: nothing is known about what was written since the last flush, and a later success does
     /// not change that.
     fn sync(&self) -> io::Result<()>;
+    /// Tells the system how a range will be read; `bytes` of 0 is up to the end. It may not care.
+    fn advise(&self, _at: u64, _bytes: u64, _advice: Advice) {}
+}
+
+/// How a range of a file will be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// From front to back: reading ahead pays.
+    Sequential,
+    /// Not from memory: what the system holds of it is in doubt.
+    DontNeed,
 }
 
 /// Aligned, so that a device may transfer them directly.
 #[repr(align(4096))]
-struct Zeros([u8; 1 << 20]);
+struct Zeros([u8; ZEROS_BYTES]);
 
-static ZEROS: Zeros = Zeros([0; 1 << 20]);
+/// What is written at once: a writer that shares the disk waits for no more than this.
+const ZEROS_BYTES: usize = 256 << 10;
+
+static ZEROS: Zeros = Zeros([0; ZEROS_BYTES]);
 
 /// Hands out zeros piece by piece, each with how many came before it.
 fn for_each_zeros(bytes: u64, mut write: impl FnMut(u64, &[u8]) -> io::Result<()>) -> io::Result<()> {

@@ -19,7 +19,7 @@
 //! | what folds get                                   | [`handover`]                                    |
 //! | which segments there are, giving up the oldest  | `catalogue`, `log::trim`                        |
 //! | how long it is kept, and who holds some of it    | [`retention`]                                   |
-//! | reading: hot, cold, by offset, by group          | [`reader`]                                      |
+//! | reading: hot, cold, by offset, by group          | [`reader`]; `reader::cold` is the way to files, `reader::budget` slows it |
 //! | what a restart keeps                             | [`recovery`], from [`checkpoint`] on            |
 //! | which opening wrote what                         | [`epoch`]                                       |
 //! | the bytes                                        | [`record`], [`mod@group`], [`segment`], [`checkpoint`]; `FORMAT.md` |

@@ -54,6 +54,15 @@ pub struct Options {
     ///
     /// Default 32 MiB. Whoever reads further behind reads files.
     pub tail_bytes: u64,
+    /// How many older bytes are kept in memory for those who read them in small steps; taken as they are read.
+    ///
+    /// Default 32 MiB. They come on top of `tail_bytes`, which no reader of older bytes can take.
+    pub cold_cache_bytes: u64,
+    /// How many bytes a second readers may take from files together while groups are being written. Lookups of single
+    /// records are not held up by it, and nobody is while no group has been written for 50 ms.
+    ///
+    /// Default 128 MiB. More lets a replay end sooner, and makes appends beside it slower.
+    pub cold_bytes_per_second: u64,
     /// Which frontier readers and folds follow.
     pub visibility: Visibility,
     /// How groups follow each other.
@@ -68,6 +77,8 @@ impl Default for Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             undurable_bytes_max: 32 << 20,
             tail_bytes: 32 << 20,
+            cold_cache_bytes: 32 << 20,
+            cold_bytes_per_second: 128 << 20,
             visibility: Visibility::default(),
             tail: TailPolicy::default(),
             repair: false,
@@ -310,10 +321,11 @@ impl<T: Send + 'static> CommitLog<T> {
         self.shared.read_hot(at, bytes)
     }
 
-    /// `bytes` of the log from `at` on, from the segment's file. Blocks: not for async threads.
+    /// `bytes` of the log from `at` on, from the segment's file, or from memory if they were read not long ago. Who goes
+    /// on where it left off is read ahead of. Blocks: not for async threads.
     ///
     /// # Errors
-    /// When they are not all visible, or cannot be read.
+    /// When they are not all visible, or cannot be read. Of a range that holds a damaged place the rest can be read.
     pub fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, ReadError> {
         self.shared.read_cold(at, bytes)
     }

@@ -25,7 +25,7 @@ use crate::staging::{Closed, OpenGroup, Sealed, Staging};
 ///
 /// ```text
 ///  take ──► seal ──► segment ready? ──► write, flush ──► publish ──► hand over ──► wake
-///                         │ no: rename the spare, sync, checkpoint, attach
+///                         │ no: attach the next, which the housekeeper has prepared and named, or do that first
 /// ```
 ///
 /// After anything on this way fails nothing is published any more, and the log is poisoned. Only a disk without
@@ -426,20 +426,13 @@ impl Press {
         }
         let shared = Arc::clone(&self.shared);
         shared.ground.advance(base)?;
-        let named = shared.checkpoint.lock().current().newest_segment;
-        if named < base {
-            shared.store_checkpoint(|checkpoint| checkpoint.newest_segment = base)?;
+        if !shared.ground.is_named(base) {
+            shared.name_segment(base)?;
         }
         let attached = self.device.attach(&segment_name(base));
         attached.map_err(|error| Cause::Segment(Arc::new(error)))?;
         if let Some(sealed) = self.attached.replace(base) {
-            // Only space hangs on it, and the next opening does not mind.
-            let stored_bytes =
-                shared.ground.cut(sealed, self.stored_end.since(sealed)).unwrap_or_else(|error| {
-                    tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
-                    shared.segment_bytes
-                });
-            shared.segments.resize(sealed, stored_bytes);
+            shared.ground.note_sealed(sealed, self.stored_end.since(sealed));
         }
         Ok(())
     }

@@ -59,7 +59,8 @@ fn appends_go_on_within_what_is_prepared_and_are_then_held_back() {
             held_back(&mut world, space_left);
             let (end, prepared) =
                 (world.frontiers().durable_end.get(), SEGMENT_BYTES + space_left / 4096 * 4096);
-            assert!(end <= prepared && end + 8192 > prepared, "{end} of {prepared}");
+            // The segment before is cut when it is sealed, which may give a block back.
+            assert!(end <= prepared + 4096 && end + 8192 > prepared, "{end} of {prepared}");
             // However long it takes.
             for _ in 0..3 {
                 round(&mut world);
@@ -370,6 +371,7 @@ fn on_new_ground() -> World {
         world.append(&[5000]).expect("the log takes appends");
         world.settle().expect("no promise is broken");
     }
+    assert_eq!(world.step_housekeeper(), Step::Worked, "the segment before is cut");
     world
 }
 
@@ -380,11 +382,13 @@ fn the_spare_gives_way_to_the_segment_in_use() {
         world.append(&[3000]).unwrap();
         round(&mut world);
     }
-    let spare_bytes = world.disk.open("log/spare").unwrap().len().unwrap();
-    assert_eq!(spare_bytes, SEGMENT_BYTES, "all of the next segment is there, of this one a part");
+    let next = segment::segment_name(PhysicalOffset::new(2 * SEGMENT_BYTES));
+    let next_bytes = |world: &World| world.disk.open(&next).unwrap().len().unwrap();
+    assert_eq!(next_bytes(&world), SEGMENT_BYTES, "all of the next segment is there, of this one a part");
     held_back(&mut world, 0);
     let end = world.frontiers().durable_end.get();
     assert!(end > 2 * SEGMENT_BYTES - 8192, "the segment was used to its end: {end}");
+    assert!(next_bytes(&world) < SEGMENT_BYTES, "it keeps its name, which a checkpoint holds, and no room");
     world.crash().unwrap();
     world.append(&[3000]).unwrap();
     round(&mut world);

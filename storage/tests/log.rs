@@ -315,22 +315,72 @@ fn an_idle_log_writes_a_checkpoint() {
 }
 
 #[test]
-fn a_sealed_segment_is_cut_and_a_spare_is_renamed() {
+fn a_sealed_segment_is_cut_and_the_next_is_prepared_under_its_name() {
     use skylark_storage::Files;
+    let next = "log/00000000000000065536.seg";
     let mut world = world();
     world.append(&[30_000]).unwrap();
     world.settle().unwrap();
+    assert!(world.disk.open(next).is_err());
+    assert_eq!(world.step_housekeeper(), Step::Worked);
+    assert!(world.disk.list("log").unwrap().contains(&"spare".to_owned()), "not named before it is filled");
     while world.step_housekeeper() == Step::Worked {}
-    assert!(world.disk.list("log").unwrap().contains(&"spare".to_owned()));
+    assert!(!world.disk.list("log").unwrap().contains(&"spare".to_owned()));
+    let length = |world: &support::World, name: &str| world.disk.open(name).unwrap().len().unwrap();
+    assert_eq!(length(&world, next), SEGMENT_BYTES);
     world.append(&[40_000]).unwrap();
     world.settle().unwrap();
-    assert!(!world.disk.list("log").unwrap().contains(&"spare".to_owned()));
-    let length = |name: &str| world.disk.open(name).unwrap().len().unwrap();
-    let sealed_bytes = length("log/00000000000000000000.seg");
+    while world.step_housekeeper() == Step::Worked {}
+    let sealed_bytes = length(&world, "log/00000000000000000000.seg");
     assert!(sealed_bytes < 40_000);
     assert!(sealed_bytes.is_multiple_of(4096), "a cut writes no block again");
-    assert_eq!(length("log/00000000000000065536.seg"), SEGMENT_BYTES);
+    assert_eq!(length(&world, next), SEGMENT_BYTES);
     world.close().unwrap();
+}
+
+#[test]
+fn a_roll_to_a_prepared_segment_asks_nothing_of_the_disk_but_its_groups() {
+    let mut world = world();
+    let mut rolls = 0;
+    for _ in 0..60 {
+        world.append(&[4000]).unwrap();
+        let (base, before) =
+            (world.frontiers().durable_end.align_down(SEGMENT_BYTES), world.disk.operations());
+        let mut groups = 0;
+        while world.step_writer().unwrap() == Step::Worked {
+            groups += 1;
+        }
+        assert_eq!(world.disk.operations() - before, 2 * groups, "a write and a flush for each group");
+        rolls += u64::from(world.frontiers().durable_end.align_down(SEGMENT_BYTES) > base);
+        while world.step_housekeeper() == Step::Worked {}
+    }
+    assert!(rolls > 2);
+    world.close().unwrap();
+}
+
+#[test]
+fn a_segment_that_was_prepared_is_taken_over_by_the_next_opening() {
+    let mut world = world();
+    for round in 0..12 {
+        while world.frontiers().appended_end.get() % SEGMENT_BYTES < 40_000 {
+            world.append(&[4000]).unwrap();
+            world.settle().unwrap();
+        }
+        while world.step_housekeeper() == Step::Worked {}
+        match round % 3 {
+            0 => world.crash().unwrap(),
+            1 => world.kill().unwrap(),
+            _ => world.close().unwrap(),
+        }
+        let next = world.frontiers().durable_end.align_up(SEGMENT_BYTES);
+        assert_eq!(world.opened.recovery.removed, Vec::<String>::new());
+        world.append(&[30_000]).unwrap();
+        let before = world.disk.operations();
+        world.settle().unwrap();
+        // The opening's own group, and the record's in two segments.
+        assert!(world.disk.operations() - before <= 6, "nothing had to be prepared");
+        assert!(world.frontiers().durable_end > next);
+    }
 }
 
 #[test]

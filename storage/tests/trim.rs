@@ -221,7 +221,8 @@ fn segments_are_known_without_reading_them() {
         world.append(&[4000]).unwrap();
         world.settle().unwrap();
         world.clock.advance(Duration::from_millis(7));
-        while round % 3 == 0 && world.step_housekeeper() == Step::Worked {}
+        // It cuts what was sealed.
+        while world.step_housekeeper() == Step::Worked {}
         check(&world);
         match round % 20 {
             7 => world.crash().unwrap(),
@@ -343,6 +344,40 @@ fn a_trim_that_can_only_be_read_costs_no_crash_the_log() {
             assert!([base(0), base(2)].contains(&opened.log.frontiers().trimmed));
         }
     }
+}
+
+#[test]
+fn a_long_file_is_given_back_piece_by_piece_and_a_crash_in_between_does_no_harm() {
+    let options = Options { segment_bytes: 20 << 20, undurable_bytes_max: 1 << 30, ..options() };
+    let mut world = World::new(Disk::new(1), options);
+    let base = PhysicalOffset::new(2 * (20 << 20));
+    while world.frontiers().durable_end < base {
+        world.append(&[1 << 20]).unwrap();
+        world.settle().unwrap();
+    }
+    let whole = world.disk.kill();
+    let before = whole.operations();
+    let opened = support::open(&whole, &world.clock, &world.options).unwrap();
+    opened.log.trim(base).unwrap();
+    drop(opened);
+    let operations = whole.operations() - before;
+    for nth in 1..=operations {
+        let disk = world.disk.kill();
+        disk.power_off_at(nth);
+        if let Ok(opened) = support::open(&disk, &world.clock, &world.options) {
+            opened.log.trim(base).expect_err("the power is off");
+        }
+        let opened = support::open(&disk.crash(), &world.clock, &world.options).unwrap();
+        let beginning = opened.log.frontiers().trimmed;
+        assert!([PhysicalOffset::ZERO, base].contains(&beginning), "cut at operation {nth}: {beginning}");
+        assert!(opened.log.scan(beginning).all(|group| group.is_ok()), "cut at operation {nth}");
+    }
+    // Who reads meanwhile is told that it is gone, not that it is short.
+    let file = world.disk.open(&segment::segment_name(PhysicalOffset::ZERO)).unwrap();
+    let first = world.units[0].records[0].at;
+    world.trim(base).unwrap();
+    assert!(file.len().unwrap() <= 8 << 20, "most of it went before the name did");
+    assert!(matches!(world.opened.log.record_at(first), Err(ReadError::Trimmed { .. })));
 }
 
 #[test]

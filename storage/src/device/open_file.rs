@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use rustix::fs::{AtFlags, FallocateFlags, FlockOperation, Mode, OFlags, StatxFla
 use rustix::io::Errno;
 
 use super::aligned::Block;
-use super::{File, ZEROS, for_each_zeros};
+use super::{Advice, File, ZEROS, for_each_zeros};
 use crate::segment::{BLOCK, BLOCK_BYTES};
 
 /// An open description, and the path for messages.
@@ -130,6 +131,15 @@ impl File for OpenFile {
 
     fn sync(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn advise(&self, at: u64, bytes: u64, advice: Advice) {
+        let advice = match advice {
+            Advice::Sequential => rustix::fs::Advice::Sequential,
+            Advice::DontNeed => rustix::fs::Advice::DontNeed,
+        };
+        // Nothing hangs on it.
+        rustix::fs::fadvise(&self.file, at, NonZeroU64::new(bytes), advice).ok();
     }
 }
 

@@ -144,7 +144,8 @@ impl Disk {
     }
 
     /// Leaves room for so many more bytes, in blocks of 4096; `None` for no limit. Writes beyond it fail without effect,
-    /// and without any room no file can be created. A file that is gone for good gives its room back.
+    /// and without any room no file can be created. A file that is gone for good gives its room back, and so does
+    /// what is cut off one.
     pub fn set_space_left(&self, bytes: Option<u64>) {
         self.state.lock().faults.space_left = bytes;
     }

@@ -17,7 +17,7 @@ use crate::lack::Lacking;
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::Stop;
-use crate::reader::{ColdFiles, HotTail};
+use crate::reader::{Cold, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
 use crate::retention::pin::Pins;
@@ -82,7 +82,7 @@ pub(super) fn open<T: Send + 'static>(
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
         pins: Pins::new(Arc::clone(&clock), trimmed.clone()),
-        clock,
+        clock: Arc::clone(&clock),
         log_id,
         seed: log_id.seed(),
         segment_bytes,
@@ -95,13 +95,27 @@ pub(super) fn open<T: Send + 'static>(
         written: Frontier::new(end, asked),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), filling, segment_bytes, base.min(newest_segment), end)?,
+        ground: Ground::open(
+            Arc::clone(&files),
+            filling,
+            segment_bytes,
+            base.min(newest_segment),
+            newest_segment,
+            end,
+        )?,
         lacking: Lacking::default(),
         trimmed,
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),
-        cold: ColdFiles::new(Arc::clone(&files)),
+        cold: Cold::new(
+            Arc::clone(&files),
+            Arc::clone(&clock),
+            segment_bytes,
+            options.cold_cache_bytes,
+            options.cold_bytes_per_second,
+            end,
+        ),
         writer_bell,
         housekeeper_bell: Doorbell::default(),
         checkpoint: Mutex::new(checkpoint),

@@ -17,7 +17,7 @@ use crate::log::Visibility;
 use crate::log_id::{LogId, Seed};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stop, Stopped};
-use crate::reader::{ColdFiles, HotTail};
+use crate::reader::{Cold, HotTail};
 use crate::retention::pin::Pins;
 use crate::sync::{Doorbell, Mutex};
 
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) remains: Mutex<VecDeque<PhysicalOffset>>,
     pub(crate) segments: Catalogue,
     pub(crate) hot: HotTail,
-    pub(crate) cold: ColdFiles,
+    pub(crate) cold: Cold,
     pub(crate) writer_bell: Arc<Doorbell>,
     pub(crate) housekeeper_bell: Doorbell,
     /// Taken before `durable_point` where both are needed.
@@ -91,6 +91,13 @@ impl Shared {
         };
         change(&mut next);
         file.store(next).map_err(|error| Cause::Checkpoint(Arc::new(error)))
+    }
+
+    /// Stores a checkpoint that names the segments up to the one at `base`, whose own name is durable.
+    pub(crate) fn name_segment(&self, base: PhysicalOffset) -> Result<(), Cause> {
+        self.store_checkpoint(|checkpoint| checkpoint.newest_segment = checkpoint.newest_segment.max(base))?;
+        self.ground.note_named(base);
+        Ok(())
     }
 
     /// Stops the log for good: nothing more is acknowledged, and everybody who waits for it learns so.

@@ -49,6 +49,9 @@ pub enum TrimError {
     Stopped(Stopped),
 }
 
+/// What a file that is removed gives back at a time.
+const REMOVED_BYTES_MAX: u64 = 8 << 20;
+
 impl Shared {
     /// The log's first byte that is kept.
     pub(crate) fn trimmed(&self) -> PhysicalOffset {
@@ -128,7 +131,7 @@ impl Shared {
             return Ok(self.trimmed());
         }
         while let Some(base) = remains.front() {
-            match self.files.remove(&segment_name(*base)) {
+            match self.remove_in_steps(&segment_name(*base)) {
                 // Gone by somebody else's hand.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(TrimError::Remains { trimmed: self.trimmed(), error: Arc::new(error) });
@@ -141,6 +144,21 @@ impl Shared {
         let synced = self.files.sync_directory("log").map_err(|error| Cause::Directory(Arc::new(error)));
         self.stop_on(synced)?;
         Ok(self.trimmed())
+    }
+
+    /// Removes a file, most of it piece by piece: the file system is held up for as long as it takes to free what a
+    /// removal frees at once, and the writer's flushes with it.
+    fn remove_in_steps(&self, name: &str) -> io::Result<()> {
+        if let Ok(file) = self.files.open(name) {
+            let mut left = file.len().unwrap_or(0);
+            while left > REMOVED_BYTES_MAX {
+                left -= REMOVED_BYTES_MAX;
+                if file.set_len(left).is_err() {
+                    break;
+                }
+            }
+        }
+        self.files.remove(name)
     }
 
     fn check_running(&self) -> Result<(), TrimError> {

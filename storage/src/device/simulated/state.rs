@@ -323,7 +323,13 @@ impl State {
         if i64::try_from(bytes).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.node(node).contents.set_len(bytes);
+        let contents = &mut self.node(node).contents;
+        let held_before = contents.held_bytes();
+        contents.set_len(bytes);
+        let freed_bytes = held_before - contents.held_bytes();
+        if let Some(left) = &mut self.faults.space_left {
+            *left += freed_bytes;
+        }
         if power == Power::Fails { Err(power_is_off()) } else { Ok(()) }
     }
 
