@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 use skylark_storage::Retention;
+use skylark_storage::device::{DeviceChoice, DeviceNameError};
 
 use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
@@ -90,6 +91,13 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_SEGMENT_BYTES", value_name = "BYTES")]
     pub segment_bytes: Option<u64>,
 
+    /// How the log reaches the disk: auto, buffered, direct or uring [default: auto]
+    ///
+    /// auto measures the others in the data directory, in the background of the first start, and takes the best from
+    /// the next segment on. buffered works on every file system.
+    #[arg(long, env = "SKYLARK_DEVICE", value_name = "DEVICE")]
+    pub device: Option<String>,
+
     /// Hours for which messages are kept at least [default: 72]
     ///
     /// Segments go as a whole, once their newest message is older.
@@ -159,6 +167,7 @@ impl Settings {
             message_bytes_max: self.message_bytes_max.or(others.message_bytes_max),
             delay_levels: self.delay_levels.or(others.delay_levels),
             segment_bytes: self.segment_bytes.or(others.segment_bytes),
+            device: self.device.or(others.device),
             retention_hours: self.retention_hours.or(others.retention_hours),
             retention_bytes: self.retention_bytes.or(others.retention_bytes),
             disk_clean_percent: self.disk_clean_percent.or(others.disk_clean_percent),
@@ -190,6 +199,8 @@ pub struct Config {
     pub policy: Policy,
     /// Length of a segment file.
     pub segment_bytes: u64,
+    /// How the log reaches the disk.
+    pub device: DeviceChoice,
     /// How long messages are kept.
     pub retention: Retention,
     /// Bound of what is appended and not yet durable.
@@ -352,6 +363,7 @@ impl Config {
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
+            device: check.device(settings.device.as_deref()),
             retention,
             undurable_bytes_max: check.within(
                 "undurable-bytes-max",
@@ -418,6 +430,14 @@ impl Check {
         levels.unwrap_or_else(|error: LevelsError| {
             self.mistake("delay-levels", error.to_string());
             DelayLevels::default()
+        })
+    }
+
+    fn device(&mut self, name: Option<&str>) -> DeviceChoice {
+        let choice = name.map_or_else(|| Ok(DeviceChoice::default()), str::parse);
+        choice.unwrap_or_else(|error: DeviceNameError| {
+            self.mistake("device", error.to_string());
+            DeviceChoice::default()
         })
     }
 

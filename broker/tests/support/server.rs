@@ -35,7 +35,7 @@ impl Server {
     ///
     /// When it does not start.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with::<&str>(&[])
     }
 
     /// As [`start`](Self::start), with more options of `skylark serve`.
@@ -43,14 +43,19 @@ impl Server {
     /// # Panics
     ///
     /// When it does not start.
-    pub(crate) fn start_with(options: &[&str]) -> Self {
+    pub(crate) fn start_with<S: AsRef<str>>(options: &[S]) -> Self {
         let directory =
             TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable");
         let ports = Ports { broker: free_port(&[-2, 0]), nameserver: free_port(&[0]) };
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { process: None, directory, ports, options };
+        let mut server = Self { process: None, directory, ports, options: Vec::new() };
+        server.set_options(options);
         server.restart();
         server
+    }
+
+    /// Gives the next start these options instead of those before.
+    pub(crate) fn set_options(&mut self, options: &[impl AsRef<str>]) {
+        self.options = options.iter().map(|option| option.as_ref().to_owned()).collect();
     }
 
     /// Starts again what has ended; returns how long it took until it accepted.
