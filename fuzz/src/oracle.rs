@@ -49,10 +49,14 @@ fn is_zero_behind(segments: &BTreeMap<PhysicalOffset, Vec<u8>>, end: PhysicalOff
 /// A second recovery finds the log that the first one left, and has nothing to do.
 fn opens_identically(disk: &Disk, first: &Recovered) {
     let again = recover(disk, &RECOVERY).expect("what was recovered can be recovered again");
-    assert_eq!(
-        (again.end, again.chain, again.stored_at, &again.epochs, &again.segments, &again.next),
-        (first.end, first.chain, first.stored_at, &first.epochs, &first.segments, &first.next),
-    );
+    assert_eq!((again.end, again.chain, again.stored_at), (first.end, first.chain, first.stored_at));
+    assert_eq!(again.epochs, first.epochs);
+    assert!(again.next == first.next, "the next group goes elsewhere");
+    // The cut of a sealed file's unused rest is not flushed: only space hangs on it.
+    let places = |recovered: &Recovered| -> Vec<_> {
+        recovered.segments.iter().map(|segment| (segment.base, segment.created_at)).collect()
+    };
+    assert_eq!(places(&again), places(first));
     assert_eq!((again.report.start, again.report.end), (first.report.start, first.report.end));
     assert_eq!((again.report.cut_bytes, &again.report.repaired), (0, &None), "something was left to do");
     assert!(again.report.removed.is_empty(), "files were left: {:?}", again.report.removed);

@@ -1,6 +1,8 @@
+use std::ops::Range;
+
 use skylark_storage::device::simulated::Disk;
 
-use super::layout::{PAGE_BYTES, file_name};
+use super::layout::{CONTENT_BYTES, PAGE_BYTES, RunItem, file_name, page_crc};
 use super::*;
 use crate::{
     Answer, Entry, Extras, QueueId, RebuildError, SegmentSpan, TimerKey, remove_below, remove_beyond,
@@ -251,6 +253,35 @@ fn what_is_trimmed_meanwhile_is_of_no_use() {
     assert_eq!(index.range(busy), 10..30, "one plan has one effect");
     assert!(!index.attach(rebuild.write(&log.files, LOG).unwrap()));
     assert!(index.trim_plan(log.spans[0].end).is_none());
+}
+
+/// Found by the fuzzer: a minimum beyond the next offset, and a depth beyond all numbers.
+#[test]
+fn a_sound_page_that_contradicts_the_queues_is_not_believed() {
+    for (field, value) in [(8, u32::MAX), (8, 0), (32, u32::MAX), (28, u32::MAX), (20, 9)] {
+        let log = Log::new(3, 10);
+        let mut bytes = log.bytes(0);
+        for item in 0..2 {
+            let at = PAGE_BYTES + item * size_of::<RunItem>() + field;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let page = &mut bytes[PAGE_BYTES..2 * PAGE_BYTES];
+        let crc = page_crc(LOG, log.spans[0].base, 1, &page[..CONTENT_BYTES]);
+        page[CONTENT_BYTES..].copy_from_slice(&crc.to_le_bytes());
+        log.files.open(&log.name(0)).unwrap().write_at(0, &bytes).unwrap();
+
+        let mut index = log.index();
+        assert_eq!(index.missing(), Vec::new(), "the header is as it was");
+        // Errors are answers; what must not happen is a panic, or a wrong range.
+        let _answers = ask_everything(&index);
+        while let Some(Ok(trim)) = index.trim_plan(log.spans[2].end).map(|plan| plan.read()) {
+            index.trim(trim);
+            for queue in index.queues() {
+                let Range { start, end } = index.range(queue);
+                assert!(start <= end, "{start}..{end} with {value} at {field}");
+            }
+        }
+    }
 }
 
 #[test]
