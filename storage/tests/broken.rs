@@ -146,7 +146,7 @@ fn bytes_of_an_earlier_life_have_no_say() {
         let damaged = world.disk.crash();
         damaged
             .flip_bit(&segment_name(PhysicalOffset::ZERO), world.units[4].records[0].at.get() + 40, 0)
-            .unwrap();
+            .expect("a byte of the log");
         let mut opened = world.open(&damaged).expect("what is damaged is given up");
         assert!(opened.recovery.repaired.is_some());
         while opened.writer.step() == Step::Worked {}

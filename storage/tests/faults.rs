@@ -30,8 +30,8 @@ fn world() -> World {
 fn with_units(units: usize, options: Options) -> World {
     let mut world = World::new(Disk::new(1), options);
     for _ in 0..units {
-        world.append(&[3000]).unwrap();
-        world.settle().unwrap();
+        world.append(&[3000]).expect("the log takes appends");
+        world.settle().expect("no promise is broken");
     }
     world
 }
@@ -44,12 +44,7 @@ fn base(index: u64) -> PhysicalOffset {
 
 #[test]
 fn after_a_failed_write_or_flush_nothing_is_acknowledged_until_the_log_is_opened_again() {
-    let faults: [(&str, fn(&Disk)); 3] = [
-        ("a failed write", |disk| disk.fail_write(1)),
-        ("a short write", |disk| disk.shorten_write(1)),
-        ("a failed flush", |disk| disk.fail_flush(1)),
-    ];
-    for (what, fault) in faults {
+    for what in ["a failed write", "a short write", "a failed flush"] {
         let mut world = with_units(3, options());
         let before = world.frontiers();
         world.append(&[200]).unwrap();
@@ -59,7 +54,11 @@ fn after_a_failed_write_or_flush_nothing_is_acknowledged_until_the_log_is_opened
             let log = log.clone();
             thread::spawn(move || log.durable().wait_blocking(end))
         });
-        fault(&world.disk);
+        match what {
+            "a failed write" => world.disk.fail_write(1),
+            "a short write" => world.disk.shorten_write(1),
+            _ => world.disk.fail_flush(1),
+        }
         assert_eq!(world.step_writer(), Ok(Step::Stopped), "{what}");
 
         for waiter in waiters {
@@ -323,9 +322,9 @@ fn rot_is_detected_and_located() {
 
 /// A directory with a log of four segments, closed.
 fn long_directory() -> (tempfile::TempDir, Directory) {
-    let directory = tempfile::tempdir().unwrap();
-    let files = Directory::open(directory.path()).unwrap();
-    let mut opened = open_real(Arc::new(files.clone())).unwrap();
+    let directory = tempfile::tempdir().expect("there is a place for temporary files");
+    let files = Directory::open(directory.path()).expect("a temporary directory can be used");
+    let mut opened = open_real(Arc::new(files.clone())).expect("the log opens");
     while opened.log.durable().get() < base(3).advance(5000) {
         append_real(&mut opened, std::iter::once(3000));
     }

@@ -381,13 +381,16 @@ impl Life {
             }
         }
         // Opening needs no space.
-        if self.one_in(8) {
+        let is_full = self.one_in(8);
+        if is_full {
             after.set_space_left(Some(0));
         }
         if !loses_written {
             self.world.keep_written();
         }
         self.world.reopen(after)?;
+        // As in `break_something`.
+        self.world.is_faulty = is_full;
         self.after_opening()
     }
 
