@@ -34,7 +34,7 @@ const SOON: Duration = Duration::from_secs(5);
 
 /// Where the servers of these tests have their data: a small disk is mounted there, which nobody else sees.
 fn on_a_small_disk(test: &str, scenario: impl FnOnce(&Path)) {
-    DISK.run(test, Path::new(env!("CARGO_TARGET_TMPDIR")), scenario);
+    DISK.run(test, Some(Path::new(env!("CARGO_TARGET_TMPDIR"))), scenario);
 }
 
 fn connect(server: &Server) -> Raw {
