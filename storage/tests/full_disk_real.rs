@@ -259,8 +259,7 @@ fn on(disk: SmallDisk, test: &str, scenario: impl FnOnce(&Path)) {
     if let Some(directory) = std::env::var_os(APPENDER) {
         return append_until_killed(Path::new(&directory));
     }
-    let point = tempfile::tempdir().unwrap();
-    disk.run(test, point.path(), scenario);
+    disk.run(test, None, scenario);
 }
 
 /// Fills the disk, makes space by a filler's end and by retention, and closes.

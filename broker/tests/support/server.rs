@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -164,11 +165,13 @@ pub(crate) fn free_port(offsets: &[i32]) -> u16 {
     // Room for the neighbours of a port that was handed out before.
     const STEP: u32 = 4;
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time start far from each other. Their ids do not tell them apart: in namespaces
+    // of their own they have the same.
+    static START: LazyLock<u32> = LazyLock::new(rand::random);
     for _attempt in 0..COUNT / STEP {
         // Relaxed: only that no two calls get the same number matters.
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Processes that run at the same time start far from each other.
-        let port = FIRST + (std::process::id().wrapping_mul(97).wrapping_add(turn) % (COUNT / STEP)) * STEP;
+        let port = FIRST + (START.wrapping_add(turn) % (COUNT / STEP)) * STEP;
         let neighbours = offsets.iter().map(|offset| u16::try_from(i64::from(port) + i64::from(*offset)));
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if neighbours.into_iter().all(|port| port.is_ok_and(free)) {

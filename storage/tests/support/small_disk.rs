@@ -32,11 +32,13 @@ const INSIDE: &str = "SKYLARK_SMALL_DISK";
 const ENDS_WITHIN: Duration = Duration::from_secs(300);
 
 impl SmallDisk {
-    /// Runs `scenario` with the file system mounted on `point`, a directory that exists. `test` is the full name of the
-    /// calling test, which is to do nothing else: it is run again by that name.
-    pub fn run(self, test: &str, point: &Path, scenario: impl FnOnce(&Path)) {
-        if let Some(image) = std::env::var_os(INSIDE) {
-            self.mount(Path::new(&image), point);
+    /// Runs `scenario` with the file system mounted on `point`, a directory that exists, or on one of its own. `test` is
+    /// the full name of the calling test, which is to do nothing else: it is run again by that name.
+    pub fn run(self, test: &str, point: Option<&Path>, scenario: impl FnOnce(&Path)) {
+        if let Some(image) = std::env::var_os(INSIDE).map(PathBuf::from) {
+            let own = image.with_file_name("disk");
+            let point = point.unwrap_or(&own);
+            self.mount(&image, point);
             return scenario(point);
         }
         if let Some(why) = self.missing() {
@@ -49,6 +51,7 @@ impl SmallDisk {
         }
         let directory = tempfile::tempdir().expect("there is a directory for temporary files");
         let image = directory.path().join("image");
+        fs::create_dir(directory.path().join("disk")).expect("a mount point can be created");
         self.make(&image);
         self.run_inside(test, &image, &directory.path().join("output"));
     }
