@@ -157,14 +157,22 @@ fn plan<'a>(
     directory: PathBuf,
 ) -> Result<Plan<'a>, Box<dyn Error>> {
     let devices = if arguments.devices.is_empty() {
-        devices::CHOICES.to_vec()
+        devices::choices()
     } else {
-        let named = |name: &String| {
-            let found = devices::CHOICES.iter().find(|choice| choice.name == name);
-            found.copied().ok_or_else(|| format!("there is no device {name}"))
-        };
+        let named = |name: &String| devices::find(name).ok_or_else(|| format!("there is no device {name}"));
         arguments.devices.iter().map(named).collect::<Result<_, _>>()?
     };
+    let is_usable = |choice: &devices::Choice| match devices::check(&directory.join("check"), *choice) {
+        Ok(()) => true,
+        Err(error) => {
+            println!("{} is left out: {error}\n", choice.name);
+            false
+        }
+    };
+    let devices: Vec<_> = devices.into_iter().filter(is_usable).collect();
+    if devices.is_empty() {
+        return Err("no device can be used here".into());
+    }
     if arguments.rounds == 0 || !(0.01..=3600.0).contains(&arguments.seconds) {
         return Err("there is at least one round, of 0.01 to 3600 seconds".into());
     }

@@ -41,11 +41,11 @@ pub struct Report {
 /// When nobody listens.
 pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let Arguments { directory, device, bytes } = arguments;
-    let choice =
-        devices::CHOICES.iter().find(|choice| choice.name == device).ok_or("there is no such device")?;
+    let choice = devices::find(device).ok_or("there is no such device")?;
+    let files = devices::open(directory, choice)?;
     let payload = Payload::new(PAYLOAD_BYTES);
     let started = Instant::now();
-    let running = RunningLog::open_at(directory, *choice, Options::default());
+    let running = RunningLog::open(files, Options::default());
     let opened = started.elapsed();
     appenders::append_on_thread(&running.log, &payload, 1);
     let appended = started.elapsed();

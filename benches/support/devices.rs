@@ -15,22 +15,36 @@ pub struct Choice {
 }
 
 /// All there are, and last the one that a log takes by itself.
-pub const CHOICES: &[Choice] = &[Choice { name: "buffered" }];
+pub fn choices() -> Vec<Choice> {
+    vec![Choice { name: "buffered" }]
+}
+
+/// The one of this name.
+pub fn find(name: &str) -> Option<Choice> {
+    choices().into_iter().find(|choice| choice.name == name)
+}
 
 /// What a log takes by itself.
 ///
 /// # Panics
 /// Never: there are choices.
 pub fn by_itself() -> Choice {
-    *CHOICES.last().expect("there are choices")
+    choices().pop().expect("there are choices")
 }
 
-/// The directory at `root`, written to in the way of `choice`. Where a log would find out in the background which way
-/// is best, this is done first.
+/// Whether a log in `root` can be written to in the way of `choice`.
+///
+/// # Errors
+/// What the kernel or the file system has against it.
+pub fn check(root: &Path, choice: Choice) -> io::Result<()> {
+    open(root, choice).map(drop)
+}
+
+/// The directory at `root`, written to in the way of `choice`.
 ///
 /// # Errors
 /// When the directory cannot be used so.
 pub fn open(root: &Path, choice: Choice) -> io::Result<Arc<dyn Files>> {
-    debug_assert!(CHOICES.contains(&choice), "a device is one of those there are");
+    debug_assert_eq!(find(choice.name), Some(choice), "a device is one of those there are");
     Ok(Arc::new(Directory::open(root)?))
 }
