@@ -51,7 +51,7 @@ struct Arguments {
     /// How long each contestant is measured in a round.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Parts or cells to run, by the beginnings of their names; all if none is given.
+    /// Cells to run, by the beginnings of their names; all if none is given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Devices of the log to measure; all if none is given.
@@ -101,21 +101,15 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Whether a cell is asked for, by its own name or its part's.
+    /// Whether a cell is asked for, by the beginning of its name.
     pub fn wants(&self, cell: &str) -> bool {
-        self.only.is_empty()
-            || self.only.iter().any(|only| cell.starts_with(only.as_str()) || is_part_of(only, cell))
+        self.only.is_empty() || self.only.iter().any(|only| cell.starts_with(only.as_str()))
     }
 
     /// The device that stands for the log where not all are measured.
     pub fn device(&self) -> devices::Choice {
         *self.devices.last().expect("there is a device")
     }
-}
-
-/// Whether `only` names a cell in the part that `part` is.
-fn is_part_of(only: &str, part: &str) -> bool {
-    only.split('/').next() == Some(part)
 }
 
 /// Measures what the command line asks for, and prints it. `peers` are put beside the log.

@@ -66,7 +66,6 @@ impl Shape {
 /// As long as the log's files while it is measured.
 const MAPPED_BYTES: u64 = 512 << 20;
 const MAPPED: &str = "mapped file + fdatasync";
-const BOUND: &str = "B";
 const SINGLE: &str = "S";
 /// So much of what was measured is read again to count groups.
 const COUNTED_BYTES: u64 = 64 << 20;
@@ -141,8 +140,8 @@ fn measure_round(
         cell.note(SINGLE, "p50 µs", single.latencies.at_us(0.5));
         cell.note(SINGLE, "p99 µs", single.latencies.at_us(0.99));
     }
-    let (_, bound) = figures.bound(plan, shape.bound)?;
-    cell.note_outcome(BOUND, &bound);
+    let (primitive, bound) = figures.bound(plan, shape.bound)?;
+    cell.note_outcome(&format!("B: {}", primitive.name()), &bound);
     let turns = contestants.len();
     for turn in 0..turns {
         let (subject, outcome, group) = match &contestants[(turn + round) % turns] {

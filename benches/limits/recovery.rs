@@ -84,7 +84,8 @@ fn verified(plan: &Plan<'_>, report: &mut Report, log: &Path) -> Result<(), Box<
         let cold = verify_once(plan, log)?;
         cell.note(&subject, "cold MB/s", cold);
         cell.note(&subject, "cold / read", cold / cold_read);
-        // What fits into memory: the last pass has read it all, and what was evicted is read again.
+        // As far as it fits into memory.
+        read(log, false)?;
         cell.note(READ, "page cache MB/s", read(log, false)?);
         cell.note(&subject, "page cache MB/s", verify_once(plan, log)?);
         eprintln!("{VERIFY}: round {} of {}", round + 1, plan.rounds);
