@@ -12,10 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use criterion::{
-    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
-    measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, measurement::WallTime};
 use skylark_benches::support::appenders::{self, RunningLog};
 use skylark_benches::support::bare::{Bound, Primitive, WrittenFile};
 use skylark_benches::support::devices;
@@ -207,4 +204,3 @@ criterion_group! {
     config = short();
     targets = appends, durable, group_commit
 }
-criterion_main!(benches);

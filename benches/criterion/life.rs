@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group};
 use skylark_benches::support::appenders::{self, RunningLog};
 use skylark_benches::support::bare::{Bound, Primitive, WrittenFile};
 use skylark_benches::support::devices;
@@ -115,4 +115,3 @@ criterion_group! {
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     targets = recovery, roll_over
 }
-criterion_main!(benches);

@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group};
 use skylark_benches::support::appenders::{self, RunningLog};
 use skylark_benches::support::devices;
 use skylark_benches::support::records::Payload;
@@ -141,4 +141,3 @@ criterion_group! {
     config = Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     targets = tail, cold, scan
 }
-criterion_main!(benches);
