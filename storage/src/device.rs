@@ -17,6 +17,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 pub mod buffered;
+pub mod map;
+pub mod read_only;
 pub mod simulated;
 
 /// The files of one data directory. Names are relative to it and use `/`.
@@ -70,6 +72,10 @@ pub trait File: Send + Sync {
     /// segment a second pass through memory.
     fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
         for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros))
+    }
+    /// The file's contents in memory, where they can be had without copying and nobody is to change them.
+    fn map(&self) -> Option<map::Map> {
+        None
     }
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;

@@ -47,16 +47,7 @@ impl Directory {
 
 impl Files for Directory {
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        let path = self.path(directory);
-        let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(about(&path, "list"))?,
-        };
-        // A name that is not UTF-8 is none that the log gave.
-        entries
-            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
-            .collect::<io::Result<_>>()
-            .map_err(about(&path, "list"))
+        list_directory(&self.path(directory))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -96,10 +87,7 @@ impl Files for Directory {
     }
 
     fn space(&self) -> io::Result<Space> {
-        let found =
-            rustix::fs::statvfs(&self.root).map_err(io::Error::from).map_err(about(&self.root, "measure"))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
+        space_of(&self.root)
     }
 
     fn describe(&self) -> String {
@@ -174,16 +162,7 @@ impl OpenFile {
 
 impl File for OpenFile {
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(about(&self.path, "read")(error)),
-            }
-        }
-        Ok(filled)
+        read_fully(&self.file, at, buffer).map_err(about(&self.path, "read"))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -277,8 +256,42 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     directory.sync_all().map_err(about(path, "flush"))
 }
 
+/// Names in the directory at `path`; none if it is absent.
+pub(super) fn list_directory(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(about(path, "list"))?,
+    };
+    // A name that is not UTF-8 is none that the log gave.
+    entries
+        .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+        .collect::<io::Result<_>>()
+        .map_err(about(path, "list"))
+}
+
+/// Fills `buffer` from byte `at`, or as much of it as the file has.
+pub(super) fn read_fully(file: &fs::File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// How much room the file system that holds `path` has.
+pub(super) fn space_of(path: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(path).map_err(io::Error::from).map_err(about(path, "measure"))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
+}
+
 /// Says which file an error is about, and keeps its kind, which callers branch on.
-fn about(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> io::Error {
+pub(super) fn about(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("cannot {doing} {}: {error}", path.display()))
 }
 
