@@ -374,7 +374,8 @@ impl<'a> Recovery<'a> {
 
     fn epoch_record(&mut self, at: PhysicalOffset) -> io::Result<Option<EpochRecord>> {
         let seed = self.checkpoint.log_id.seed();
-        let bytes = self.segments.read(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
+        // The history is long where a log is opened often, and its records are far apart.
+        let bytes = self.segments.read_alone(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
         let record = Record::parse(seed, at, bytes).ok().filter(|r| r.header.fields().kind == Kind::EPOCH);
         Ok(record
             .and_then(|record| EpochRecord::parse(record.payload).ok())

@@ -28,8 +28,8 @@ pub(crate) struct Segments<'a> {
     window_at: PhysicalOffset,
 }
 
-/// Read at once, or as much as a longer group needs.
-const WINDOW_BYTES: usize = 256 << 10;
+/// Read at once, or as much as a longer group needs: as much as disks like to be asked for, where nothing is cached.
+const WINDOW_BYTES: usize = 1 << 20;
 
 impl<'a> Segments<'a> {
     pub(crate) fn new(files: &'a dyn Files, segment_bytes: u64) -> Self {
@@ -46,8 +46,18 @@ impl<'a> Segments<'a> {
         self.base_of(at).advance(self.segment_bytes)
     }
 
-    /// The bytes from `at`: `bytes` of them, or fewer where the file or the segment ends.
+    /// The bytes from `at`: `bytes` of them, or fewer where the file or the segment ends. What is behind them is read
+    /// with them.
     pub(crate) fn read(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<&[u8]> {
+        self.read_window(at, bytes, WINDOW_BYTES)
+    }
+
+    /// As [`Self::read`], where nobody will ask for what is behind.
+    pub(crate) fn read_alone(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<&[u8]> {
+        self.read_window(at, bytes, bytes)
+    }
+
+    fn read_window(&mut self, at: PhysicalOffset, bytes: usize, window_bytes: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.limit_of(at).since(at)).unwrap_or(usize::MAX);
         let bytes = bytes.min(left);
         let held = |at: PhysicalOffset, window_at: PhysicalOffset, window: &[u8]| {
@@ -57,7 +67,7 @@ impl<'a> Segments<'a> {
         let from = match held(at, self.window_at, &self.window) {
             Some(from) => from,
             None => {
-                self.fill_window(at, bytes.max(WINDOW_BYTES).min(left))?;
+                self.fill_window(at, bytes.max(window_bytes).min(left))?;
                 0
             }
         };
