@@ -18,27 +18,30 @@ use support::{SEGMENT_BYTES, World, options};
 fn closed() -> Disk {
     let mut world = World::new(Disk::new(3), options());
     while world.frontiers().appended_end.get() < 3 * SEGMENT_BYTES {
-        world.append(&[3000, 500]).unwrap();
-        world.settle().unwrap();
+        world.append(&[3000, 500]).expect("no promise is broken");
+        world.settle().expect("no promise is broken");
         world.step_housekeeper();
     }
     world.opened.log.close();
-    world.settle().unwrap();
+    world.settle().expect("no promise is broken");
     world.disk.kill()
 }
 
 fn verify(files: &dyn Files) -> Report {
-    let report = Inspection::open(files, false).unwrap().verify(2, &|_| ()).unwrap();
+    let report = Inspection::open(files, false)
+        .expect("there is a log")
+        .verify(2, &|_| ())
+        .expect("the files can be used");
     assert_eq!(report.damages, report.tally.first_damages.len() as u64);
     report
 }
 
 fn lines(files: &dyn Files, format: Format, range: std::ops::Range<u64>) -> Vec<String> {
-    let inspection = Inspection::open(files, false).unwrap();
+    let inspection = Inspection::open(files, false).expect("there is a log");
     let mut bytes = Vec::new();
     let range = PhysicalOffset::new(range.start)..PhysicalOffset::new(range.end);
-    inspection.list(range, |item| format.write(item, &mut bytes)).unwrap();
-    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+    inspection.list(range, |item| format.write(item, &mut bytes)).expect("there is a log");
+    String::from_utf8(bytes).expect("the files can be used").lines().map(str::to_owned).collect()
 }
 
 #[test]
