@@ -38,8 +38,10 @@ mod calibration;
 mod direct;
 mod directory;
 mod kind;
+pub mod map;
 mod open_file;
 mod probe;
+pub mod read_only;
 mod rest;
 pub mod simulated;
 #[cfg(feature = "uring")]
@@ -151,6 +153,10 @@ pub trait File: Send + Sync {
     /// When the disk refuses. What was there before is still there.
     fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
         self.write_zeros(at, bytes)
+    }
+    /// The file's contents in memory, where they can be had without copying and nobody is to change them.
+    fn map(&self) -> Option<map::Map> {
+        None
     }
     /// The file's length in bytes.
     ///

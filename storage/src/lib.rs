@@ -25,6 +25,7 @@
 //! | the bytes                                        | [`record`], [`mod@group`], [`segment`], [`checkpoint`]; `FORMAT.md` |
 //! | how a failure stops everything                   | [`poison`]                                      |
 //! | how we talk to the kernel                        | [`device`], and [`clock`]                       |
+//! | looking at a log, and verifying it, offline      | [`inspect`]; `device::map` has the one block of `unsafe` for it |
 //!
 //! Promise: a record acknowledged as durable survives power loss, and recovery yields a prefix of what was
 //! appended, never a gap. Start reading at [`CommitLog::append`].
@@ -44,6 +45,7 @@ mod ground;
 pub mod group;
 pub mod handover;
 pub mod housekeeper;
+pub mod inspect;
 mod lack;
 pub mod log;
 pub mod log_id;

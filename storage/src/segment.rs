@@ -187,5 +187,13 @@ pub fn segment_base(name: &str) -> Option<PhysicalOffset> {
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok().map(PhysicalOffset::new))?
 }
 
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+/// Compared with, because comparing runs of bytes is what processors and libraries do fastest.
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
+
 #[cfg(test)]
 mod tests;

@@ -62,16 +62,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     let Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared } =
         Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)?;
-    info!(
-        created = recovery.created,
-        clean = recovery.clean,
-        segments = recovery.segments,
-        end = recovery.end.get(),
-        scanned_bytes = recovery.scanned_bytes,
-        rewritten_bytes = recovery.rewritten_bytes,
-        cut_bytes = recovery.cut_bytes,
-        "log recovered"
-    );
+    info!(clean = recovery.clean, end = recovery.end.get(), "log recovered: {recovery}");
 
     let mut threads = vec![
         spawn("writer", move || writer.run())?,

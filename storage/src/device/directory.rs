@@ -129,16 +129,7 @@ impl Directory {
 
 impl Files for Directory {
     fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        let path = self.path(directory);
-        let entries = match fs::read_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(about(&path, "list"))?,
-        };
-        // A name that is not UTF-8 is none that the log gave.
-        entries
-            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
-            .collect::<io::Result<_>>()
-            .map_err(about(&path, "list"))
+        list_directory(&self.path(directory))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -181,10 +172,7 @@ impl Files for Directory {
     }
 
     fn space(&self) -> io::Result<Space> {
-        let found =
-            rustix::fs::statvfs(&self.root).map_err(io::Error::from).map_err(about(&self.root, "measure"))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-        Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
+        space_of(&self.root)
     }
 
     fn describe(&self) -> String {
@@ -213,6 +201,26 @@ fn sync_directory(path: &Path) -> io::Result<()> {
         directory => directory.map_err(about(path, "open"))?,
     };
     directory.sync_all().map_err(about(path, "flush"))
+}
+
+/// Names in the directory at `path`; none if it is absent.
+pub(super) fn list_directory(path: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(about(path, "list"))?,
+    };
+    // A name that is not UTF-8 is none that the log gave.
+    entries
+        .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+        .collect::<io::Result<_>>()
+        .map_err(about(path, "list"))
+}
+
+/// How much room the file system that holds `path` has.
+pub(super) fn space_of(path: &Path) -> io::Result<Space> {
+    let found = rustix::fs::statvfs(path).map_err(io::Error::from).map_err(about(path, "measure"))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
 }
 
 #[cfg(test)]

@@ -84,16 +84,7 @@ impl OpenFile {
 
 impl File for OpenFile {
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read_at(&mut buffer[filled..], at + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(self.about("read")(error)),
-            }
-        }
-        Ok(filled)
+        read_fully(&self.file, at, buffer).map_err(self.about("read"))
     }
 
     fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
@@ -141,6 +132,20 @@ impl File for OpenFile {
         // Nothing hangs on it.
         rustix::fs::fadvise(&self.file, at, NonZeroU64::new(bytes), advice).ok();
     }
+}
+
+/// Fills `buffer` from byte `at`, or as much of it as the file has.
+pub(super) fn read_fully(file: &fs::File, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Says which file an error is about, and keeps its kind, which callers branch on.
