@@ -24,7 +24,7 @@ use crate::writer::Writer;
 use front::Front;
 use shared::Shared;
 
-pub use gather::{CommitError, Gather};
+pub use gather::{CommitError, Gather, Gatherer};
 pub use trim::TrimError;
 
 pub(crate) mod front;

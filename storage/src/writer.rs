@@ -336,7 +336,9 @@ impl Press {
 
     /// Brings a group, for which the segment is ready, to the disk and to everybody who waits for it.
     fn print(&mut self, group: &Sealed) -> Result<(), Cause> {
-        let flush = self.shared.visibility == Visibility::Durable;
+        // A segment that is finished is durable before anybody learns of it, so that nothing made of it outlives it.
+        let is_finished = group.end == group.segment_base.advance(self.shared.segment_bytes);
+        let flush = is_finished || self.shared.visibility == Visibility::Durable;
         let at = group.write_from.since(group.segment_base);
         let began = self.shared.clock.monotonic();
         self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
