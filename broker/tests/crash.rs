@@ -188,13 +188,28 @@ impl History {
 
 #[test]
 fn no_promise_is_broken_by_kills() {
+    kill_again_and_again("durable");
+}
+
+#[test]
+fn no_promise_is_broken_by_kills_where_written_is_enough() {
+    kill_again_and_again("written");
+}
+
+fn kill_again_and_again(flush: &str) {
     let rounds: u32 = std::env::var("SKYLARK_CRASH_ROUNDS")
         .map_or(ROUNDS, |text| text.parse().expect("a number of rounds"));
     let seed: u64 =
         std::env::var("SKYLARK_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a seed"));
     println!("SKYLARK_SEED={seed}");
     let mut random = Pcg64::seed_from_u64(seed);
-    let options = ["--segment-bytes", "4194304", "--retention-bytes", "67108864", "--delay-levels", LEVELS];
+    let options = [
+        ["--segment-bytes", "4194304"],
+        ["--retention-bytes", "67108864"],
+        ["--delay-levels", LEVELS],
+        ["--flush", flush],
+    ]
+    .concat();
     let mut server = Server::start_with(&options);
     let told = (0..PRODUCERS).map(|_| Told::default()).collect();
     let mut history = History { told, ..History::default() };
