@@ -220,6 +220,12 @@ impl<T: Send + 'static> CommitLog<T> {
         let staged_bytes = locked.staging.staged_bytes().saturating_sub(shared.handover.released_bytes());
         let limit_bytes = shared.undurable_bytes_max;
         if staged_bytes > 0 && staged_bytes + unit.bytes() as u64 > limit_bytes {
+            // Whoever waits for room may be gathering.
+            let rings = locked.is_due();
+            drop(guard);
+            if rings {
+                shared.writer_bell.ring();
+            }
             return Err(AppendError::Backpressure { staged_bytes, limit_bytes });
         }
         let (placed, copy) = locked.call_back(shared, |state, staging| {

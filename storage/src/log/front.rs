@@ -87,12 +87,12 @@ impl<T, P> Front<T, P> {
 
     /// Whether the append that has just staged something is to ring: not if somebody else will look.
     pub(super) fn rings(&self, locked: &mut Locked<T>) -> bool {
-        !self.is_gathered() && locked.arrive() != Duty::None
+        !self.is_gathered() && locked.is_due()
     }
 
     /// Sees to it that somebody writes what is staged; whether the caller is to ring the writer for that.
     pub(super) fn look_after(&self) -> bool {
-        self.lock().arrive() != Duty::None
+        self.lock().is_due()
     }
 
     /// As [`Self::look_after`], but where nobody else takes part, `write` is called with the group.
@@ -178,6 +178,11 @@ impl<T> Locked<T> {
             None if self.is_closing => Err(AppendError::Closed),
             None => Ok(()),
         }
+    }
+
+    /// Whether the writer is to be rung for what is staged.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.arrive() != Duty::None
     }
 
     /// Somebody has come, and staged all it has: what it has to do about it.
