@@ -163,6 +163,7 @@ impl Broker {
             segment_bytes: config.segment_bytes,
             undurable_bytes_max: config.undurable_bytes_max,
             tail_bytes: config.tail_bytes,
+            visibility: config.flush,
             ..Options::default()
         };
         let Opened { log, writer, housekeeper, groups, recovery } =

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use skylark_storage::Retention;
 use skylark_storage::device::{DeviceChoice, DeviceNameError};
+use skylark_storage::{Retention, Visibility};
 
 use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
@@ -127,6 +127,13 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_UNDURABLE_BYTES_MAX", value_name = "BYTES")]
     pub undurable_bytes_max: Option<u64>,
 
+    /// What an acknowledged message survives: `durable`, also a power cut; `written`, the end of the process only [default: durable]
+    ///
+    /// With `durable` every acknowledgement waits for a flush. With `written` it waits until the system has the
+    /// message, which is flushed within 200 ms: a power cut may take the last moments.
+    #[arg(long, env = "SKYLARK_FLUSH", value_name = "WHAT")]
+    pub flush: Option<String>,
+
     /// Newest bytes of the log kept in memory for consumers [default: 33554432]
     #[arg(long, env = "SKYLARK_TAIL_BYTES", value_name = "BYTES")]
     pub tail_bytes: Option<u64>,
@@ -173,6 +180,7 @@ impl Settings {
             disk_clean_percent: self.disk_clean_percent.or(others.disk_clean_percent),
             disk_refuse_percent: self.disk_refuse_percent.or(others.disk_refuse_percent),
             undurable_bytes_max: self.undurable_bytes_max.or(others.undurable_bytes_max),
+            flush: self.flush.or(others.flush),
             tail_bytes: self.tail_bytes.or(others.tail_bytes),
             connections_max: self.connections_max.or(others.connections_max),
             idle_seconds: self.idle_seconds.or(others.idle_seconds),
@@ -205,6 +213,8 @@ pub struct Config {
     pub retention: Retention,
     /// Bound of what is appended and not yet durable.
     pub undurable_bytes_max: u64,
+    /// What is acknowledged, and shown to consumers.
+    pub flush: Visibility,
     /// Bound of the log's tail in memory.
     pub tail_bytes: u64,
     /// Connections per listener.
@@ -371,6 +381,7 @@ impl Config {
                 32 << 20,
                 16 << 20..=1 << 30,
             ),
+            flush: check.flush(settings.flush.as_deref()),
             tail_bytes: check.within("tail-bytes", settings.tail_bytes, 32 << 20, 1 << 20..=64 << 30),
             connections_max: check.within("connections-max", settings.connections_max, 10_000, 1..=1_000_000),
             idle_seconds: check.within("idle-seconds", settings.idle_seconds, 120, 1..=86_400),
@@ -423,6 +434,17 @@ impl Check {
             self.mistake(key, format!("`{name}`: {error}"));
         }
         name
+    }
+
+    fn flush(&mut self, text: Option<&str>) -> Visibility {
+        match text {
+            None | Some("durable") => Visibility::Durable,
+            Some("written") => Visibility::Written,
+            Some(text) => {
+                self.mistake("flush", format!("`{text}` is neither durable nor written"));
+                Visibility::Durable
+            }
+        }
     }
 
     fn delay_levels(&mut self, text: Option<&str>) -> DelayLevels {

@@ -45,7 +45,7 @@ pub struct Connection {
 pub struct Answers<'a> {
     /// What goes out at once.
     pub out: &'a mut Outbox,
-    /// What goes out once it is durable.
+    /// What goes out once it is durable; where `flush` says so, once it is written.
     pub durable: &'a mut Held,
     /// Where messages end that were taken, and when that was: to measure how long they take to be durable.
     pub sent: &'a mut VecDeque<(PhysicalOffset, Duration)>,

@@ -5,7 +5,7 @@
 //!
 //! | waits for…                                   | kept as                        |
 //! |----------------------------------------------|--------------------------------|
-//! | its bytes to be durable                      | a written answer in `durable`  |
+//! | its bytes to be as safe as `flush` says      | a written answer in `durable`  |
 //! | the folds to apply what it wrote             | a written answer in `applied`  |
 //! | the nameservers to hear of it                | a written answer in `registered` |
 //! | the folds to apply what it asks about        | the frame, or the rest of its way, in `deferred` |
@@ -26,7 +26,7 @@ use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX, Frame};
 use skylark_protocol::header::FLAG_ONEWAY;
 use skylark_protocol::outgoing::{Outgoing, ReplyTo, Value};
 use skylark_protocol::transport::{CloseReason, Mailbox, Outbox, Peer, Service, Session};
-use skylark_storage::{PhysicalOffset, Registration};
+use skylark_storage::{Gatherer, PhysicalOffset, Registration};
 use tracing::{debug, error};
 
 use crate::broker::Broker;
@@ -36,6 +36,7 @@ use crate::handlers;
 use crate::handlers::pull::Pull;
 use crate::held::Held;
 use crate::readers::{Finish, Outcome, Prepared};
+use crate::stamp::Tentative;
 
 /// What others leave for a session.
 pub enum Mail {
@@ -84,6 +85,8 @@ pub struct ClientSession {
     broker: Arc<Broker>,
     connection: Connection,
     mail: VecDeque<Mail>,
+    /// What frames that were read together append shares a group, and a wake-up of the writer.
+    gatherer: Gatherer<Tentative>,
     durable: Held,
     sent: VecDeque<(PhysicalOffset, Duration)>,
     applied: Held,
@@ -116,6 +119,7 @@ impl ClientSession {
         let id = broker.next_connection();
         debug!(connection = id.0, peer = %peer.address, "connected");
         Self {
+            gatherer: broker.log.gatherer(),
             broker,
             connection: Connection {
                 id,
@@ -279,9 +283,9 @@ impl ClientSession {
         opaque
     }
 
-    /// Counts how long messages took that have become durable.
+    /// Counts how long messages took that are acknowledged.
     fn measure(&mut self) {
-        let reached = self.broker.log.durable().get();
+        let reached = self.broker.log.visible().get();
         if self.sent.front().is_none_or(|(end, _)| *end > reached) {
             return;
         }
@@ -343,6 +347,7 @@ fn failed() -> Refusal {
 
 impl Session for ClientSession {
     fn receive(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
+        self.gatherer.begin();
         // Behind a request that waits, others wait too: a producer's messages keep their order.
         let done = match self.deferred.back() {
             Some(last) => Done::After(last.until),
@@ -352,11 +357,17 @@ impl Session for ClientSession {
         Ok(())
     }
 
+    fn received(&mut self) {
+        // A lone producer's message is written where it is. That blocks a worker for as long as a flush takes, but
+        // never more than one, and there are two at least.
+        self.gatherer.write_here();
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Outbox) -> Result<(), CloseReason> {
         self.take_mail(cx, out)?;
         self.resume_stalled(cx, out)?;
         self.resume_deferred(cx, out)?;
-        self.durable.release(self.broker.log.durable(), cx, out);
+        self.durable.release(self.broker.log.visible(), cx, out);
         self.measure();
         self.applied.release(&self.broker.applied, cx, out);
         self.registered.release(&self.broker.registered, cx, out);

@@ -190,10 +190,10 @@ impl History {
     }
 }
 
-fn options(device: DeviceChoice) -> Vec<String> {
+fn options(device: DeviceChoice, flush: &str) -> Vec<String> {
     let device = device.to_string();
     let options = ["--segment-bytes", "4194304", "--retention-bytes", "67108864", "--delay-levels", LEVELS];
-    options.into_iter().chain(["--device", &device]).map(str::to_owned).collect()
+    options.into_iter().chain(["--device", &device, "--flush", flush]).map(str::to_owned).collect()
 }
 
 /// What can be chosen here.
@@ -217,6 +217,15 @@ fn devices() -> Vec<DeviceChoice> {
 
 #[test]
 fn no_promise_is_broken_by_kills() {
+    kill_again_and_again("durable");
+}
+
+#[test]
+fn no_promise_is_broken_by_kills_where_written_is_enough() {
+    kill_again_and_again("written");
+}
+
+fn kill_again_and_again(flush: &str) {
     let rounds: u32 = std::env::var("SKYLARK_CRASH_ROUNDS")
         .map_or(ROUNDS, |text| text.parse().expect("a number of rounds"));
     let seed: u64 =
@@ -224,7 +233,7 @@ fn no_promise_is_broken_by_kills() {
     println!("SKYLARK_SEED={seed}");
     let mut random = Pcg64::seed_from_u64(seed);
     let devices = devices();
-    let mut server = Server::start_with(&options(devices[0]));
+    let mut server = Server::start_with(&options(devices[0], flush));
     let told = (0..PRODUCERS).map(|_| Told::default()).collect();
     let mut history = History { told, ..History::default() };
     let mut connection = Raw::connect(server.broker()).expect("the broker listens");
@@ -243,7 +252,7 @@ fn no_promise_is_broken_by_kills() {
         println!("round {round}");
         history.round(&mut server, &mut random);
         let begun = Instant::now();
-        server.set_options(&options(devices[(round as usize + 1) % devices.len()]));
+        server.set_options(&options(devices[(round as usize + 1) % devices.len()], flush));
         server.restart();
         let mut connection = Raw::connect(server.broker()).expect("the broker listens");
         let probe = send_fields("probe", 0, "");

@@ -29,14 +29,18 @@ pub use outbox::Outbox;
 
 /// One end of a connection.
 ///
-/// A transport calls `receive` for each whole frame it has read, then `poll` once, then writes what is in the
-/// outbox. It calls `poll` again whenever the waker it passed was woken.
+/// A transport calls `receive` for each whole frame it has read, then `received`, then `poll` once, then writes what
+/// is in the outbox. It calls `poll` again whenever the waker it passed was woken.
 pub trait Session: Send {
     /// Takes one frame from the peer. Answers go into `out`, now or from a later [`Session::poll`].
     ///
     /// # Errors
     /// The connection is closed, without answering what is still open, after what `out` holds was written.
     fn receive(&mut self, frame: Frame<'_>, out: &mut Outbox) -> Result<(), CloseReason>;
+
+    /// The frames that were read together have been handed over, all of them or up to one that ends the connection.
+    /// Nothing has been waited for since the first of them.
+    fn received(&mut self) {}
 
     /// Moves what has become ready (mail, answers that are now durable) into `out`, and leaves the context's
     /// waker wherever more may come from.

@@ -50,9 +50,9 @@ struct Waiters {
 /// How many wakers are taken out under the lock at a time.
 const WOKEN_AT_A_TIME: usize = 32;
 /// How many the owner of a frontier wakes who is in a hurry.
-const WOKEN_TO_HELP: usize = 4;
+const WOKEN_TO_HELP: usize = if cfg!(loom) { 1 } else { 4 };
 /// How many everybody wakes who was woken.
-const WOKEN_BY_EACH: usize = 2;
+const WOKEN_BY_EACH: usize = if cfg!(loom) { 1 } else { 2 };
 /// Nobody waits.
 const NOBODY: u64 = u64::MAX;
 
@@ -294,5 +294,7 @@ impl fmt::Debug for Registration {
     }
 }
 
+#[cfg(all(test, loom))]
+mod loom_model;
 #[cfg(test)]
 mod tests;

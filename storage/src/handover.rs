@@ -186,3 +186,6 @@ impl Handover {
         self.released_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_model;

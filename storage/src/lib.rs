@@ -70,8 +70,8 @@ pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
 pub use log::{
-    AppendError, Appended, CommitError, CommitLog, Frontiers, Gather, Opened, Options, Running, Step,
-    TrimError, Visibility,
+    AppendError, Appended, CommitError, CommitLog, Frontiers, Gather, Gatherer, Opened, Options, Running,
+    Step, TrimError, Visibility,
 };
 pub use log_id::LogId;
 pub use offset::{Epoch, PhysicalOffset};

@@ -26,7 +26,7 @@ use crate::writer::Writer;
 use front::Front;
 use shared::Shared;
 
-pub use gather::{CommitError, Gather};
+pub use gather::{CommitError, Gather, Gatherer};
 pub use running::Running;
 pub use trim::TrimError;
 
@@ -257,6 +257,12 @@ impl<T: Send + 'static> CommitLog<T> {
             return Err(refusal);
         }
         if staged_bytes > 0 && staged_bytes + unit.bytes() as u64 > limit_bytes {
+            // Whoever waits for room may be gathering.
+            let rings = locked.is_due();
+            drop(guard);
+            if rings {
+                shared.writer_bell.ring();
+            }
             return Err(AppendError::Backpressure { staged_bytes, limit_bytes });
         }
         let (placed, copy) = locked.call_back(shared, |state, staging| {

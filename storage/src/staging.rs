@@ -601,4 +601,4 @@ enum Pads {
 }
 
 #[cfg(all(test, loom))]
-mod loom_model;
+pub(crate) mod loom_model;

@@ -349,15 +349,17 @@ impl Press {
         let at = group.write_from.since(group.segment_base);
         let pieces = group.pieces(&self.blocks);
         let began = self.shared.clock.monotonic();
-        self.operate(Operation { at, pieces, flush: self.flushes_groups() })?;
+        self.operate(Operation { at, pieces, flush: self.flushes(group) })?;
         self.took = self.shared.clock.monotonic().saturating_sub(began);
         self.group_bytes = group.stored_end.since(group.start);
         Ok(())
     }
 
-    /// Whether each group is flushed as it is written.
-    fn flushes_groups(&self) -> bool {
-        self.shared.visibility == Visibility::Durable
+    /// Whether a group is flushed as it is written. A segment that is finished is durable before anybody learns of it,
+    /// so that nothing made of it outlives it.
+    fn flushes(&self, group: &Sealed) -> bool {
+        let is_finished = group.end == group.segment_base.advance(self.shared.segment_bytes);
+        is_finished || self.shared.visibility == Visibility::Durable
     }
 
     /// What the disk lacks for a group.
@@ -373,7 +375,7 @@ impl Press {
 
     /// Takes a group that is on the disk to everybody who waits for it.
     fn publish(&mut self, group: &Sealed) -> Result<(), Cause> {
-        let flush = self.flushes_groups();
+        let flush = self.flushes(group);
         self.chain = group.chain;
         self.stored_end = group.stored_end;
         // A group that only seals what the opening before left stands in front of this opening's epoch.

@@ -5,8 +5,8 @@ use std::thread;
 
 use skylark_storage::device::buffered::Directory;
 use skylark_storage::{
-    AppendError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped, SystemClock,
-    Visibility,
+    AppendError, CommitError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped,
+    SystemClock, Visibility,
 };
 
 const KIND: Kind = Kind::new(16);
@@ -22,6 +22,7 @@ fn open(directory: &tempfile::TempDir, options: Options) -> Opened<Vec<u32>> {
 /// Appends through all the sizes, numbering each thread's records under the lock, and waits as a connection does.
 fn append_all(log: &CommitLog<Vec<u32>>, thread: u32) {
     let body = vec![u8::try_from(thread).expect("few threads"); 100_000];
+    let mut gather = log.gather();
     for unit in 0..UNITS {
         let length = if unit % 50 == 0 { body.len() } else { (unit * 37 % 6000) as usize };
         let mut head = [0; 8];
@@ -43,6 +44,8 @@ fn append_all(log: &CommitLog<Vec<u32>>, thread: u32) {
             }
         };
         if unit % 8 == 7 {
+            // Before anything is waited for.
+            std::mem::replace(&mut gather, log.gather()).write_here();
             log.durable().wait_blocking(appended.end).expect("the disk is sound");
         }
     }
@@ -115,4 +118,70 @@ fn threads_append_and_every_record_is_kept_in_order() {
 fn threads_append_with_late_flushes() {
     let visibility = Visibility::Written;
     run(Options { segment_bytes: 2 << 20, undurable_bytes_max: 1 << 20, visibility, ..Options::default() });
+}
+
+/// As many as there are at a time, each of which waits for its record: alone, the appender writes it itself.
+#[test]
+fn who_appends_durably_finds_it_durable() {
+    let directory = tempfile::tempdir().expect("there is a temporary directory");
+    let Opened { log, writer, housekeeper, groups, .. } = open(&directory, Options::default());
+    drop(groups);
+    let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
+    let records = |threads: u32| {
+        thread::scope(|scope| {
+            for thread in 0..threads {
+                let log = &log;
+                scope.spawn(move || {
+                    for number in 0..200_u32 {
+                        let head = [thread.to_le_bytes(), number.to_le_bytes()].concat();
+                        let record = [NewRecord { kind: KIND, head: &head, rest: &[] }];
+                        let appended = log.append_durable(&record, |_, _, _| ()).expect("the disk is sound");
+                        assert!(log.durable().get() >= appended.end);
+                    }
+                });
+            }
+        });
+    };
+    records(1);
+    records(4);
+    records(1);
+    let scanned: usize = log
+        .scan(PhysicalOffset::ZERO)
+        .map(|group| group.expect("the log is sound").records().filter(is_own).count())
+        .sum();
+    assert_eq!(scanned, 1200);
+    log.close();
+    machines.into_iter().for_each(|machine| machine.join().expect("no thread of the log panics"));
+    let record = [NewRecord { kind: KIND, head: &[], rest: &[] }];
+    let refused = log.append_durable(&record, |_, _, _| ());
+    assert!(matches!(refused, Err(CommitError::Refused(AppendError::Closed))), "{refused:?}");
+}
+
+/// Who waits for room while it gathers gets it, though nobody else wakes the writer.
+#[test]
+fn a_full_stage_is_written_though_somebody_gathers() {
+    let directory = tempfile::tempdir().expect("there is a temporary directory");
+    let options = Options { undurable_bytes_max: 64 << 10, ..Options::default() };
+    let Opened { log, writer, groups, .. } = open(&directory, options);
+    drop(groups);
+    let writer = thread::spawn(|| writer.run());
+    let body = [7; 4000];
+    let gather = log.gather();
+    let mut refused = 0_u32;
+    for _ in 0..100 {
+        let record = [NewRecord { kind: KIND, head: &[], rest: &[&body] }];
+        while let Err(error) = log.append(&record, |_, _, _| ()) {
+            assert!(matches!(error, AppendError::Backpressure { .. }), "{error}");
+            refused += 1;
+            thread::yield_now();
+        }
+    }
+    assert!(refused > 0, "the stage was never full");
+    gather.release();
+    log.close();
+    writer.join().expect("no thread of the log panics");
+}
+
+fn is_own((_, record): &(PhysicalOffset, skylark_storage::Record<'_>)) -> bool {
+    record.header.fields().kind == KIND
 }

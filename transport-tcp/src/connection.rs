@@ -267,6 +267,12 @@ impl Connection {
 
     /// Hands the session the whole frames in the buffer, and returns how many.
     fn receive(&mut self) -> Result<usize, CloseReason> {
+        let outcome = self.receive_frames();
+        self.session.received();
+        outcome
+    }
+
+    fn receive_frames(&mut self) -> Result<usize, CloseReason> {
         let mut received = 0;
         loop {
             self.undecoded = !self.takes_frames();

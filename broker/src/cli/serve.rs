@@ -7,9 +7,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use skylark_protocol::transport::{Connector, Listener};
-use skylark_storage::Stopped;
 use skylark_storage::clock::{Clock, SystemClock};
 use skylark_storage::device::{DeviceChoice, Directory};
+use skylark_storage::{Stopped, Visibility};
 use skylark_transport_tcp::{Limits, Listening, TcpTransport};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -219,10 +219,15 @@ fn banner(config: &Config, listening: &[Listening]) -> io::Result<()> {
     )?;
     writeln!(out, "  nameservers   {}", config.namesrv.join(", "))?;
     writeln!(out, "  data          {}", shown(&config.data))?;
-    writeln!(
-        out,
-        "  durability    flush before ack: what is acknowledged survives process kill and power loss, not the loss of the disk"
-    )?;
+    let durability = match config.flush {
+        Visibility::Durable => {
+            "flush before ack: what is acknowledged survives process kill and power loss, not the loss of the disk"
+        }
+        Visibility::Written => {
+            "ASYNCHRONOUS FLUSH: what is acknowledged survives process kill, not power loss nor the loss of the disk"
+        }
+    };
+    writeln!(out, "  durability    {durability}")?;
     let wide = |address: std::net::SocketAddr| {
         !reachable(address).ip().is_loopback() || address.ip().is_unspecified()
     };

@@ -92,7 +92,8 @@ impl Translation {
                 "SYNC_FLUSH" => {}
                 "ASYNC_FLUSH" => self.notice(
                     key,
-                    "ASYNC_FLUSH is served durably: every acknowledged message is on disk, as with SYNC_FLUSH",
+                    "ASYNC_FLUSH is served durably: every acknowledged message is on disk, as with SYNC_FLUSH; who \
+                     prefers not to wait for the disk says so with `flush = \"written\"`",
                 ),
                 _ => self.mistake(key, format!("`{value}` is neither SYNC_FLUSH nor ASYNC_FLUSH")),
             },

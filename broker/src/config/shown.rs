@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use skylark_storage::Visibility;
+
 use super::Config;
 use crate::broker::COMMIT_INTERVAL;
 use crate::registrar;
@@ -33,7 +35,13 @@ pub fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("enablePropertyFilter", text("false")),
         ("fileReservedTime", retention.age_ms.map_or(0, |age_ms| age_ms / 3_600_000).to_string()),
         ("flushConsumerOffsetInterval", COMMIT_INTERVAL.as_millis().to_string()),
-        ("flushDiskType", text("SYNC_FLUSH")),
+        (
+            "flushDiskType",
+            text(match config.flush {
+                Visibility::Durable => "SYNC_FLUSH",
+                Visibility::Written => "ASYNC_FLUSH",
+            }),
+        ),
         ("listenPort", config.listen.port().to_string()),
         ("longPollingEnable", text("true")),
         ("mappedFileSizeCommitLog", config.segment_bytes.to_string()),

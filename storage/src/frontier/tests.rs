@@ -91,3 +91,23 @@ fn a_sleeping_thread_is_woken() {
         assert!(waiting.join().expect("waiting does not panic").is_ok());
     });
 }
+
+#[test]
+fn those_who_are_woken_wake_the_others() {
+    let frontier = frontier();
+    let mut waiters: Vec<_> = (0..20).map(|_| Waiter::at(&frontier, 150).0).collect();
+    let out_of_reach = Waiter::at(&frontier, 151).0;
+    frontier.advance(PhysicalOffset::new(150));
+    frontier.begin_to_wake();
+    let woken = |waiters: &[Waiter]| waiters.iter().filter(|waiter| waiter.woken() > 0).count();
+    assert_eq!(woken(&waiters), WOKEN_TO_HELP);
+    // By asking again, by giving up, or by waiting for something else.
+    assert!(waiters[0].wait(&frontier, 150).is_ready());
+    waiters[1].registration.cancel();
+    assert!(waiters[2].wait(&frontier, 500).is_pending());
+    assert_eq!(woken(&waiters), WOKEN_TO_HELP + 3 * WOKEN_BY_EACH);
+    // Those who never ask hold nobody up for longer than until the owner rests.
+    frontier.wake();
+    assert_eq!(woken(&waiters), waiters.len());
+    assert_eq!(out_of_reach.woken(), 0);
+}

@@ -14,18 +14,18 @@
 use crate::log::AppendError;
 use crate::log::shared::Shared;
 use crate::poison::{Cause, Stopped};
-use crate::staging::{Closed, Staging};
+use crate::staging::{Closed, OpenGroup, Staging};
 use crate::sync::{AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::writer::Press;
 
-/// What appenders and whoever writes for them share.
-pub(crate) struct Front<T> {
+/// What appenders and whoever writes for them share. `P` is what writes.
+pub(crate) struct Front<T, P = Press> {
     /// The append lock. Whoever holds it may go on to take a frontier's lock or a checkpoint's, never the reverse.
     locked: Mutex<Locked<T>>,
     /// How many are gathering: each of them looks under the lock when it has ended.
     gatherers: AtomicU64,
     /// What writes, until the writer is gone. Taken before the append lock.
-    pub(crate) press: Mutex<Option<Press>>,
+    pub(crate) press: Mutex<Option<P>>,
 }
 
 /// What the append lock protects.
@@ -58,8 +58,8 @@ pub(crate) struct Lingering {
     pub(crate) staged_bytes: u64,
 }
 
-impl<T> Front<T> {
-    pub(crate) fn new(state: T, staging: Staging, press: Press) -> Self {
+impl<T, P> Front<T, P> {
+    pub(crate) fn new(state: T, staging: Staging, press: P) -> Self {
         let locked = Locked { state, staging, in_callback: false, is_closing: false, watch: Watch::Awake };
         Self { locked: Mutex::new(locked), gatherers: AtomicU64::new(0), press: Mutex::new(Some(press)) }
     }
@@ -87,7 +87,37 @@ impl<T> Front<T> {
 
     /// Whether the append that has just staged something is to ring: not if somebody else will look.
     pub(super) fn rings(&self, locked: &mut Locked<T>) -> bool {
-        !self.is_gathered() && locked.arrive() != Duty::None
+        !self.is_gathered() && locked.is_due()
+    }
+
+    /// Sees to it that somebody writes what is staged; whether the caller is to ring the writer for that.
+    pub(super) fn look_after(&self) -> bool {
+        self.lock().is_due()
+    }
+
+    /// As [`Self::look_after`], but where nobody else takes part, `write` is called with the group; it says whether the
+    /// group needs the writer no more.
+    pub(super) fn look_after_here(
+        &self,
+        is_alone: impl FnOnce(&P, Option<&OpenGroup>) -> bool,
+        write: impl FnOnce(&mut P, Closed) -> bool,
+    ) -> bool {
+        // Not waited for: whoever works there looks under the append lock before it rests.
+        let mut press = self.press.try_lock();
+        let mut locked = self.lock();
+        let duty = locked.arrive();
+        if duty != Duty::Drive {
+            return duty == Duty::Ring;
+        }
+        let press = press.as_mut().and_then(|press| press.as_mut());
+        let press = press
+            .filter(|press| !self.is_gathered() && is_alone(press, locked.staging.lone_group().as_ref()));
+        let Some((press, group)) = press.and_then(|press| Some((press, locked.take()?))) else {
+            return true;
+        };
+        drop(locked);
+        // What waits for space, or was staged meanwhile and has company, is the writer's.
+        !write(press, group) || !self.may_sleep()
     }
 
     /// The next group to write.
@@ -129,7 +159,7 @@ impl<T> Front<T> {
 
 /// What somebody has to do who has staged something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
+enum Duty {
     /// Somebody drives.
     None,
     /// The writer lingers, and has what it lingers for: ring it.
@@ -150,8 +180,13 @@ impl<T> Locked<T> {
         }
     }
 
+    /// Whether the writer is to be rung for what is staged.
+    pub(super) fn is_due(&mut self) -> bool {
+        self.arrive() != Duty::None
+    }
+
     /// Somebody has come, and staged all it has: what it has to do about it.
-    pub(super) fn arrive(&mut self) -> Duty {
+    fn arrive(&mut self) -> Duty {
         if !self.staging.has_group() {
             return Duty::None;
         }
@@ -172,7 +207,7 @@ impl<T> Locked<T> {
     }
 
     /// The next group to write.
-    pub(super) fn take(&mut self) -> Option<Closed> {
+    fn take(&mut self) -> Option<Closed> {
         // Behind a panicked callback stands a record without a header.
         if self.in_callback { None } else { self.staging.take() }
     }
@@ -193,3 +228,6 @@ impl<T> Locked<T> {
         outcome
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_model;

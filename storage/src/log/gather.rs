@@ -3,7 +3,6 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use crate::log::front::Duty;
 use crate::log::{AppendError, Appended, CommitLog};
 use crate::poison::Stopped;
 use crate::staging::{NewRecord, Place};
@@ -18,6 +17,14 @@ pub struct Gather<'a, T: Send + 'static> {
     log: &'a CommitLog<T>,
     /// Bound to its thread, so that no task can hold one while it waits.
     _bound: PhantomData<*const ()>,
+}
+
+/// As [`Gather`], for whoever cannot borrow the log while it gathers: it begins and ends as often as its owner says.
+///
+/// Its owner ends it before it waits for anything: meanwhile appends of others may rely on it.
+pub struct Gatherer<T: Send + 'static> {
+    log: CommitLog<T>,
+    gathers: bool,
 }
 
 /// Why a unit is not known to be durable.
@@ -38,6 +45,11 @@ impl<T: Send + 'static> CommitLog<T> {
     pub fn gather(&self) -> Gather<'_, T> {
         self.front.gather();
         Gather { log: self, _bound: PhantomData }
+    }
+
+    /// Somebody who may gather: see [`Gatherer`].
+    pub fn gatherer(&self) -> Gatherer<T> {
+        Gatherer { log: self.clone(), gathers: false }
     }
 
     /// Appends a unit, as [`Self::append`] does, and returns once it is durable. Blocks: not for async threads. Where
@@ -62,35 +74,22 @@ impl<T: Send + 'static> CommitLog<T> {
 
     /// Sees to it that somebody writes what is staged.
     fn look_after(&self) {
-        if self.front.lock().arrive() != Duty::None {
+        if self.front.look_after() {
             self.shared.writer_bell.ring();
         }
     }
 
     /// As [`Self::look_after`], but writes what nobody else takes part in.
     fn look_after_here(&self) {
-        // Not waited for: whoever works there looks under the append lock before it rests.
-        let mut press = self.front.press.try_lock();
-        let mut locked = self.front.lock();
-        let duty = locked.arrive();
-        if duty == Duty::None {
-            return;
-        }
-        let press = press.as_mut().and_then(|press| press.as_mut()).filter(|press| {
-            duty == Duty::Drive
-                && !self.front.is_gathered()
-                && press.is_alone(locked.staging.lone_group().as_ref())
-        });
-        let alone = press.and_then(|press| Some((press, locked.take()?)));
-        drop(locked);
-        let Some((press, group)) = alone else {
-            self.shared.writer_bell.ring();
-            return;
-        };
-        let mut is_written = false;
-        self.shared.guard_thread("writer", || is_written = press.write_alone(&self.front, group));
-        // What waits for space, or was staged meanwhile and has company, is the writer's.
-        if !is_written || !self.front.may_sleep() {
+        let rings = self.front.look_after_here(
+            |press, group| press.is_alone(group),
+            |press, group| {
+                let mut is_written = false;
+                self.shared.guard_thread("writer", || is_written = press.write_alone(&self.front, group));
+                is_written
+            },
+        );
+        if rings {
             self.shared.writer_bell.ring();
         }
     }
@@ -115,6 +114,43 @@ impl<T: Send + 'static> Drop for Gather<'_, T> {
     fn drop(&mut self) {
         self.log.front.end_gathering();
         self.log.look_after();
+    }
+}
+
+impl<T: Send + 'static> Gatherer<T> {
+    /// Begins to gather, unless it does already.
+    pub fn begin(&mut self) {
+        if !std::mem::replace(&mut self.gathers, true) {
+            self.log.front.gather();
+        }
+    }
+
+    /// Ends it, if it gathers, as [`Gather::release`] does.
+    pub fn release(&mut self) {
+        if std::mem::take(&mut self.gathers) {
+            self.log.front.end_gathering();
+            self.log.look_after();
+        }
+    }
+
+    /// Ends it, if it gathers, as [`Gather::write_here`] does.
+    pub fn write_here(&mut self) {
+        if std::mem::take(&mut self.gathers) {
+            self.log.front.end_gathering();
+            self.log.look_after_here();
+        }
+    }
+}
+
+impl<T: Send + 'static> Drop for Gatherer<T> {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Gatherer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gatherer").field("log", &self.log).field("gathers", &self.gathers).finish()
     }
 }
 

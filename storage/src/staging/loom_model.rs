@@ -21,7 +21,8 @@ const CHUNK_BYTES: usize = 512;
 const SMALL_BYTES: usize = 8;
 const LARGE_BYTES: usize = 40;
 
-fn staging() -> Staging {
+/// An empty group's place, in a segment that has begun.
+pub(crate) fn staging() -> Staging {
     let segment = SegmentFields {
         log_id: LOG,
         base: PhysicalOffset::ZERO,

@@ -1,0 +1,140 @@
+//! Appends, a gathering and the writer's sleep in every order: whatever is staged is written, by one at a time.
+
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+
+use super::*;
+use crate::group::Chain;
+use crate::log_id::LogId;
+use crate::offset::PhysicalOffset;
+use crate::record::Kind;
+use crate::staging::{self, NewRecord, Unit};
+
+const LOG: LogId = LogId::from_bytes([7; 16]);
+
+/// What writes: tells loom when, and counts.
+struct Counter(UnsafeCell<usize>);
+
+impl Counter {
+    fn write(&mut self, group: Closed) {
+        // The model is about who writes, not about what.
+        group.seal(LOG.seed(), Chain::START, PhysicalOffset::ZERO);
+        self.0.with_mut(|count| {
+            #[expect(unsafe_code, reason = "loom's cell hands out a pointer")]
+            // SAFETY: the press is locked, which loom checks by watching this very access.
+            unsafe {
+                *count += 1;
+            }
+        });
+    }
+}
+
+/// A front, and the writer's bell.
+struct World {
+    front: Front<(), Counter>,
+    rung: AtomicU64,
+}
+
+impl World {
+    fn asleep() -> Self {
+        let front = Front::new((), staging::loom_model::staging(), Counter(UnsafeCell::new(0)));
+        assert!(front.may_sleep());
+        Self { front, rung: AtomicU64::new(0) }
+    }
+
+    /// Appends as [`crate::CommitLog::append`] does.
+    fn append(&self) {
+        let records = [NewRecord { kind: Kind::new(16), head: &[], rest: &[] }];
+        let unit = Unit::new(LOG.seed(), &records, u64::MAX).expect("it is short");
+        let mut locked = self.front.lock();
+        locked.staging.append(&unit, 0, |_, _| ());
+        let rings = self.front.rings(&mut locked);
+        drop(locked);
+        self.ring_if(rings);
+    }
+
+    fn ring_if(&self, rings: bool) {
+        if rings {
+            self.rung.store(1, Ordering::SeqCst);
+        }
+    }
+
+    fn gather_and_append(&self, looks: bool) {
+        self.front.gather();
+        self.append();
+        self.front.end_gathering();
+        if looks {
+            let rings = self.front.look_after_here(
+                |_, _| true,
+                |counter, group| {
+                    counter.write(group);
+                    true
+                },
+            );
+            self.ring_if(rings);
+        }
+    }
+
+    /// What the writer's thread does if it was rung.
+    fn drive(&self, lingers: bool) {
+        if self.rung.swap(0, Ordering::SeqCst) == 0 {
+            return;
+        }
+        loop {
+            let wrote = {
+                let mut press = self.front.press.lock();
+                let group = self.front.take();
+                group.map(|group| press.as_mut().expect("it stays").write(group)).is_some()
+            };
+            if wrote && lingers {
+                // Without the time that ends it otherwise.
+                self.front.may_linger(|_| Lingering { arrivals: 2, staged_bytes: u64::MAX });
+                self.front.end_lingering();
+            }
+            if !wrote && self.front.may_sleep() {
+                return;
+            }
+        }
+    }
+}
+
+/// A gathering and an append, while the writer runs if it is rung.
+fn model(looks: bool, lingers: bool) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(move || {
+        let world = Arc::new(World::asleep());
+        let threads = [
+            thread::spawn({
+                let world = Arc::clone(&world);
+                move || world.gather_and_append(looks)
+            }),
+            thread::spawn({
+                let world = Arc::clone(&world);
+                move || world.append()
+            }),
+        ];
+        world.drive(lingers);
+        threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
+        // Everybody has done what there is to do; the writer still hears its bell.
+        world.drive(lingers);
+        assert!(!world.front.lock().staging.has_group(), "what is staged was forgotten");
+    });
+}
+
+#[test]
+fn loom_whatever_is_staged_is_written() {
+    model(true, false);
+}
+
+#[test]
+fn loom_whatever_is_staged_is_written_though_the_writer_lingers() {
+    model(true, true);
+}
+
+#[test]
+#[should_panic(expected = "forgotten")]
+fn loom_a_gatherer_that_does_not_look_is_noticed() {
+    model(false, false);
+}
