@@ -43,7 +43,7 @@ impl OpenFiles {
         }
         // Not under the lock, which others need for files that are open.
         let file = self.files.open(&segment_name(base))?;
-        // Reads that jump are not made longer by it.
+        // Only where reads follow each other does the system read on, so that lookups may share the description.
         file.advise(0, 0, Advice::Sequential);
         let Kept { segments, beginning } = &mut *self.kept.lock();
         if base >= *beginning {
