@@ -410,7 +410,8 @@ impl<'a> Recovery<'a> {
     /// were written with it, and are relied on where the next one stands in another block.
     fn write_again(&mut self, scanned: &Scanned) -> io::Result<()> {
         for &to in &scanned.stored_ends {
-            let base = self.segments.base_of(to);
+            // Of the last byte: a group may end where its segment does.
+            let base = self.segments.base_of(PhysicalOffset::new(to.get() - 1));
             let mut from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
             if from <= base.advance(BLOCK_BYTES) {
                 from = base;
