@@ -406,7 +406,8 @@ impl<'a> Recovery<'a> {
     /// zeros behind a group were written with it, and are relied on where the next one stands in another block.
     fn unattested(&self, scanned: &Scanned) -> Vec<Range<PhysicalOffset>> {
         let ranges = scanned.stored_ends.iter().map(|&to| {
-            let base = self.segments.base_of(to);
+            // Of the last byte: a group may end where its segment does.
+            let base = self.segments.base_of(PhysicalOffset::new(to.get() - 1));
             let from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
             let from = if from <= base.advance(BLOCK_BYTES) { base } else { from };
             (from < to).then(|| from..to.align_up(BLOCK_BYTES))

@@ -425,6 +425,26 @@ fn small_groups_cross_from_chunk_to_chunk() {
 }
 
 #[test]
+fn a_group_that_ends_with_its_segment_and_was_only_readable_is_made_durable() {
+    for seed in 0..40 {
+        let mut world = World::new(Disk::new(seed), options());
+        let largest = usize::try_from(world.opened.log.unit_bytes_max()).unwrap() - 32 - HEAD_BYTES;
+        world.append(&[100]).unwrap();
+        world.append(&[largest]).unwrap();
+        world.close().unwrap();
+        // There is room for a padding record and nothing else; its flush fails, and the process ends.
+        world.disk.fail_flush(1);
+        world.settle().unwrap();
+        assert_eq!(world.frontiers().durable_end.get() % SEGMENT_BYTES, SEGMENT_BYTES - 48);
+        world.kill().unwrap();
+        assert_eq!(world.frontiers().durable_end.get() % SEGMENT_BYTES, 0, "what can be read is kept");
+        world.append(&[100]).unwrap();
+        world.settle().unwrap();
+        world.crash().unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
+    }
+}
+
+#[test]
 fn an_opening_that_finds_no_room_for_its_epoch_seals_the_segment_first() {
     // How many operations the reopened log performs until its first append is durable; each may be the last.
     for cut in 1..20 {

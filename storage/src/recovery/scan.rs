@@ -87,10 +87,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 self.starts.push(EpochStart { epoch: *epoch, start: *start });
                 self.tip.epoch_start = *start;
             }
+            let base = self.segments.base_of(group.start);
             match self.stored_ends.last_mut() {
-                Some(last) if self.segments.base_of(*last) == self.segments.base_of(group.start) => {
-                    *last = group.stored_end;
-                }
+                // One that lies at the base is the end of the segment before.
+                Some(last) if *last > base => *last = group.stored_end,
                 _ => self.stored_ends.push(group.stored_end),
             }
             self.tip.end = group.end;
