@@ -213,7 +213,8 @@ impl Staging {
             is_new: matches!(beginning, Beginning::Begins { .. }),
         };
         // A clock may have been behind when the segment was created.
-        let stored_at = stored_at.max(created_at);
+        // No record of it can be later than its header can say, whatever a checkpoint claims.
+        let stored_at = stored_at.clamp(created_at, created_at.saturating_add(u64::from(u32::MAX)));
         let mut staging = Self {
             seed: constants.log_id.seed(),
             constants,
