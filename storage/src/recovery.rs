@@ -74,7 +74,9 @@ use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentFields, is_segment_length, segment_name};
+use crate::segment::{
+    BLOCK_BYTES, CLOSING_BYTES, SEGMENT_BYTES_DEFAULT, SegmentFields, is_segment_length, segment_name,
+};
 
 mod cut;
 mod directory;
@@ -87,7 +89,8 @@ mod segments;
 pub use self::error::{Corruption, Evidence, OpenError};
 pub use self::search::SEARCH_BYTES;
 
-/// How a log is opened.
+/// How a log is recovered. Fields may be added in any release: write what you choose, and
+/// `..RecoveryOptions::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct RecoveryOptions {
     /// Nominal length of the segments of a log that this opening creates; an existing log keeps its own.
@@ -98,7 +101,14 @@ pub struct RecoveryOptions {
     pub repair: bool,
 }
 
+impl Default for RecoveryOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, log_id: None, repair: false }
+    }
+}
+
 /// A log that is ready for its next append, which must be the epoch record of [`Recovered::epoch`].
+#[non_exhaustive]
 pub struct Recovered {
     /// The checkpoint, which names `epoch` already.
     pub checkpoint: CheckpointFile,
@@ -122,6 +132,7 @@ pub struct Recovered {
 
 /// Where the group behind a log's end goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NextGroup {
     /// Into the segment that holds the end: right there, or in the next block if one is left.
     Continues {
@@ -140,6 +151,7 @@ pub enum NextGroup {
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// There was no log: this opening created it.
     pub created: bool,

@@ -46,6 +46,7 @@ mod unit;
 
 /// Where a group ends, and the next one starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TailPolicy {
     /// Large groups pad, small ones pack: space on disk stays near the records' size at every load. Relies on a
     /// torn sector being old or new, never neither, because the block that two groups share is written twice.
