@@ -37,7 +37,7 @@ mod running;
 pub(crate) mod shared;
 mod trim;
 
-/// How a log is opened.
+/// How a log is opened. Fields may be added in any release: write what you choose, and `..Options::default()`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Length of each segment file of a log that this opening creates; an existing log keeps its own.
@@ -88,6 +88,7 @@ impl Default for Options {
 
 /// Which frontier `visible_end` follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Visibility {
     /// What readers see survives a power cut. Each group is flushed before anybody learns of it.
     #[default]
@@ -133,6 +134,7 @@ pub struct CommitLog<T> {
 
 /// Where an appended unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Appended {
     /// The first byte of its first record's header.
     pub start: PhysicalOffset,
@@ -193,6 +195,7 @@ pub enum AppendError {
 
 /// How far the log has got, at one moment. `trimmed ≤ durable_end ≤ written_end ≤ appended_end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frontiers {
     /// The first byte that is still kept.
     pub trimmed: PhysicalOffset,

@@ -118,6 +118,7 @@ pub enum ReadError {
 
 /// A record of the log's user, whole and sound.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OwnedRecord {
     /// What its header says.
     pub fields: RecordFields,
@@ -134,6 +135,7 @@ impl OwnedRecord {
 
 /// What came before a place in the log: two logs that agree on it have one history up to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChainPoint {
     /// What the first group behind the place carries, or will.
     pub chain: Chain,

@@ -75,7 +75,9 @@ use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentFields, is_segment_length, segment_name};
+use crate::segment::{
+    BLOCK_BYTES, CLOSING_BYTES, SEGMENT_BYTES_DEFAULT, SegmentFields, is_segment_length, segment_name,
+};
 
 mod cut;
 pub(crate) mod directory;
@@ -90,7 +92,8 @@ pub use self::error::{Corruption, Evidence, OpenError};
 pub use self::report::RecoveryReport;
 pub use self::search::{SEARCH_BYTES, Word};
 
-/// How a log is opened.
+/// How a log is recovered. Fields may be added in any release: write what you choose, and
+/// `..RecoveryOptions::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct RecoveryOptions {
     /// Nominal length of the segments of a log that this opening creates; an existing log keeps its own.
@@ -101,7 +104,14 @@ pub struct RecoveryOptions {
     pub repair: bool,
 }
 
+impl Default for RecoveryOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, log_id: None, repair: false }
+    }
+}
+
 /// A log that is ready for its next append, which must be the epoch record of [`Recovered::epoch`].
+#[non_exhaustive]
 pub struct Recovered {
     /// The checkpoint, which names `epoch` already.
     pub checkpoint: CheckpointFile,
@@ -125,6 +135,7 @@ pub struct Recovered {
 
 /// Where the group behind a log's end goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NextGroup {
     /// Into the segment that holds the end: right there, or in the next block if one is left.
     Continues {

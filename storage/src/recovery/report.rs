@@ -7,6 +7,7 @@ use crate::offset::PhysicalOffset;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecoveryReport {
     /// There was no log: this opening created it.
     pub created: bool,
