@@ -15,7 +15,8 @@ use crate::sync::{AtomicU64, Doorbell, Mutex, Ordering};
 
 /// An end that only grows: one writer, any number of readers, and whoever waits until it gets somewhere.
 ///
-/// A waiter is woken once: when the frontier has reached its offset, or when the log stops.
+/// A waiter is woken once: when the frontier has reached its offset, or when the log stops. Where many are reached
+/// at once, those who are awake already help to wake the others, so that whoever moves the frontier can go on.
 #[derive(Clone)]
 pub struct Frontier {
     shared: Arc<Shared>,
@@ -46,6 +47,12 @@ struct Waiters {
     stopped: Option<Stopped>,
 }
 
+/// How many wakers are taken out under the lock at a time.
+const WOKEN_AT_A_TIME: usize = 32;
+/// How many the owner of a frontier wakes who is in a hurry.
+const WOKEN_TO_HELP: usize = 4;
+/// How many everybody wakes who was woken.
+const WOKEN_BY_EACH: usize = 2;
 /// Nobody waits.
 const NOBODY: u64 = u64::MAX;
 
@@ -133,27 +140,40 @@ impl Frontier {
         self.shared.end.store(end.get(), Ordering::SeqCst);
     }
 
-    /// Wakes everybody whom the frontier has reached.
-    pub(crate) fn wake(&self) {
+    /// Wakes everybody whom the frontier has reached; how many that were.
+    pub(crate) fn wake(&self) -> usize {
+        let mut woken = 0;
+        loop {
+            match self.shared.wake_some(WOKEN_AT_A_TIME) {
+                0 => return woken,
+                more => woken += more,
+            }
+        }
+    }
+
+    /// Wakes the first of those whom the frontier has reached, who wake the others as soon as they ask where the
+    /// frontier stands or give up. As they may take their time, [`Self::wake`] is due before the caller rests.
+    pub(crate) fn begin_to_wake(&self) {
+        self.shared.wake_some(WOKEN_TO_HELP);
+    }
+
+    /// How many the frontier has reached and nobody has woken.
+    pub(crate) fn reached(&self) -> usize {
         let end = self.shared.end.load(Ordering::Relaxed);
         if self.shared.nearest.load(Ordering::SeqCst) > end {
-            return;
+            return 0;
         }
-        let mut reached = SmallVec::<[Waker; 32]>::new();
-        {
-            let mut waiters = self.shared.waiters.lock();
-            while let Some(first) = waiters.table.first_entry().filter(|first| first.key().0 <= end) {
-                reached.push(first.remove());
-            }
-            self.shared.note_nearest(&waiters);
-        }
-        // Outside the lock: a waker runs code of its owner.
-        reached.into_iter().for_each(Waker::wake);
+        self.shared.waiters.lock().table.range(..=(end, u64::MAX)).count()
     }
 
     /// Whether somebody waits for an offset at or below `end`.
     pub(crate) fn is_awaited(&self, end: PhysicalOffset) -> bool {
         self.shared.nearest.load(Ordering::SeqCst) <= end.get()
+    }
+
+    /// Whether anybody waits for an offset that a log gets to.
+    pub(crate) fn has_waiters(&self) -> bool {
+        self.shared.nearest.load(Ordering::SeqCst) != NOBODY
     }
 
     /// Fails everybody who waits, now and later, for what the frontier has not reached.
@@ -201,9 +221,39 @@ impl Deref for OwnFrontier {
 }
 
 impl Shared {
+    /// Wakes so many of those whom the frontier has reached; how many there were.
+    fn wake_some(&self, max: usize) -> usize {
+        let end = self.end.load(Ordering::SeqCst);
+        if self.nearest.load(Ordering::SeqCst) > end {
+            return 0;
+        }
+        let reached = {
+            let mut waiters = self.waiters.lock();
+            let reached = waiters.take_reached(end, max);
+            self.note_nearest(&waiters);
+            reached
+        };
+        let woken = reached.len();
+        // Outside the lock: a waker runs code of its owner.
+        reached.into_iter().for_each(Waker::wake);
+        woken
+    }
+
     fn note_nearest(&self, waiters: &Waiters) {
         let nearest = waiters.table.first_key_value().map_or(NOBODY, |(place, _)| place.0);
         self.nearest.store(nearest, Ordering::SeqCst);
+    }
+}
+
+impl Waiters {
+    fn take_reached(&mut self, end: u64, max: usize) -> SmallVec<[Waker; WOKEN_AT_A_TIME]> {
+        let mut reached = SmallVec::new();
+        while reached.len() < max
+            && let Some(first) = self.table.first_entry().filter(|first| first.key().0 <= end)
+        {
+            reached.push(first.remove());
+        }
+        reached
     }
 }
 
@@ -211,13 +261,16 @@ impl Registration {
     /// Gives the place up: its waker is not woken any more.
     pub fn cancel(&mut self) {
         if let Some((shared, place)) = self.place.take() {
-            let waker = {
+            let (waker, reached) = {
                 let mut waiters = shared.waiters.lock();
                 let waker = waiters.table.remove(&place);
+                let reached = waiters.take_reached(shared.end.load(Ordering::SeqCst), WOKEN_BY_EACH);
                 shared.note_nearest(&waiters);
-                waker
+                (waker, reached)
             };
-            // Outside the lock: dropping a waker may drop a task, and with it another registration.
+            // Outside the lock: a waker runs code of its owner, and dropping one may drop a task, and with it
+            // another registration.
+            reached.into_iter().for_each(Waker::wake);
             drop(waker);
         }
     }

@@ -10,25 +10,30 @@
 //! |--------------------------------------------------|-------------------------------------------------|
 //! | what a user of the log meets                     | [`log`]; `log::open` puts the parts together    |
 //! | where a record goes, what the append lock covers | [`staging`]; [`staging::Place`] is what it tells |
-//! | the memory that appenders and readers share      | `staging::chunk`, the only module with `unsafe` besides its parent |
+//! | the memory that appenders and readers share      | `staging::chunk`; it, its parent and `device::uring::ring` are the modules with `unsafe` |
 //! | how groups reach the disk, rolling               | [`writer`]                                      |
-//! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again        |
+//! | threads for whoever drives nothing by hand       | `log::running`                                  |
+//! | segment files ahead of the writer, full disks    | `ground`; `pause` says when to try again, `lack` what is missing |
 //! | checkpoints, idle work                           | [`housekeeper`]                                 |
 //! | how waiters learn that something is durable      | [`frontier`]                                    |
 //! | what folds get                                   | [`handover`]                                    |
 //! | which segments there are, giving up the oldest  | `catalogue`, `log::trim`                        |
-//! | reading: hot, cold, by offset, by group          | [`reader`]                                      |
+//! | how long it is kept, and who holds some of it    | [`retention`]                                   |
+//! | reading: hot, cold, by offset, by group          | [`reader`]; `reader::cold` is the way to files, `reader::budget` slows it |
 //! | what a restart keeps                             | [`recovery`], from [`checkpoint`] on            |
 //! | which opening wrote what                         | [`epoch`]                                       |
 //! | the bytes                                        | [`record`], [`mod@group`], [`segment`], [`checkpoint`]; `FORMAT.md` |
 //! | how a failure stops everything                   | [`poison`]                                      |
 //! | how we talk to the kernel                        | [`device`], and [`clock`]                       |
+//! | looking at a log, and verifying it, offline      | [`inspect`]; `device::map` has the one block of `unsafe` for it |
 //!
 //! Promise: a record acknowledged as durable survives power loss, and recovery yields a prefix of what was
 //! appended, never a gap. Start reading at [`CommitLog::append`].
 //!
-//! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand or run on
-//! threads; the log itself starts none.
+//! The machines ([`Writer`], [`Housekeeper`], and whoever folds the [`GroupQueue`]) are stepped by hand, run on threads
+//! of the user's own, or all three on threads that [`Opened::run`] starts; the log itself starts none.
+
+#![deny(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
 mod catalogue;
 pub mod checkpoint;
@@ -40,6 +45,8 @@ mod ground;
 pub mod group;
 pub mod handover;
 pub mod housekeeper;
+pub mod inspect;
+mod lack;
 pub mod log;
 pub mod log_id;
 pub mod offset;
@@ -48,6 +55,7 @@ pub mod poison;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod retention;
 pub mod segment;
 pub mod staging;
 mod sync;
@@ -61,13 +69,17 @@ pub use frontier::{Frontier, OwnFrontier, Registration};
 pub use group::Chain;
 pub use handover::{Group, GroupQueue, Records};
 pub use housekeeper::Housekeeper;
-pub use log::{AppendError, Appended, CommitLog, Frontiers, Opened, Options, Step, TrimError, Visibility};
+pub use log::{
+    AppendError, Appended, CommitError, CommitLog, Frontiers, Gather, Opened, Options, Running, Step,
+    TrimError, Visibility,
+};
 pub use log_id::LogId;
 pub use offset::{Epoch, PhysicalOffset};
 pub use poison::{Cause, Stopped};
 pub use reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 pub use record::{Kind, Record, RecordFields, RecordHeader};
 pub use recovery::{OpenError, RecoveryReport};
+pub use retention::{Pin, PinError, PinInfo, Retention};
 pub use staging::{NewRecord, Place, TailPolicy};
 pub use writer::Writer;
 

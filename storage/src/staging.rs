@@ -33,6 +33,7 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, RecordFields, RecordHeader, payload_crc};
 use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader};
 
+pub use chunk::TailMemory;
 use chunk::{Filler, Pool, Slot, Source};
 use copies::{Copies, Ticket};
 pub(crate) use unit::Unit;
@@ -109,6 +110,7 @@ pub(crate) struct Staging {
     stored_at: u64,
     appended_end: PhysicalOffset,
     staged_bytes: u64,
+    taken_bytes: u64,
 }
 
 /// The segment that groups go into.
@@ -128,6 +130,15 @@ struct Open {
     segment_header: Option<(SegmentFields, Slot)>,
     chain: ChainBuilder,
     copies: Option<Arc<Copies>>,
+}
+
+/// What is in the open group so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenGroup {
+    /// Of the segment it belongs to.
+    pub(crate) segment_base: PhysicalOffset,
+    pub(crate) start: PhysicalOffset,
+    pub(crate) end: PhysicalOffset,
 }
 
 /// A group that takes no more appends.
@@ -226,6 +237,7 @@ impl Staging {
             stored_at,
             appended_end: end,
             staged_bytes: 0,
+            taken_bytes: 0,
         };
         if staging.constants.tail == TailPolicy::Pad && staging.has_next_block() {
             staging.fill_block();
@@ -243,9 +255,20 @@ impl Staging {
         self.staged_bytes
     }
 
+    /// Bytes of all groups ever taken.
+    pub(crate) fn taken_bytes(&self) -> u64 {
+        self.taken_bytes
+    }
+
     /// Whether there is something for the writer to take.
     pub(crate) fn has_group(&self) -> bool {
         self.open.is_some() || !self.closed.is_empty()
+    }
+
+    /// The group that is open, if it is the only one to take.
+    pub(crate) fn lone_group(&self) -> Option<OpenGroup> {
+        let open = self.open.as_ref().filter(|_| self.closed.is_empty())?;
+        Some(OpenGroup { segment_base: self.segment.base, start: open.start, end: self.appended_end })
     }
 
     /// Places a unit: reserves its bytes, lets `fill` finish each head, finishes the headers. The rest of the
@@ -307,7 +330,9 @@ impl Staging {
         if self.closed.is_empty() && self.open.is_some() {
             self.close(Pads::ByPolicy);
         }
-        self.closed.pop_front()
+        let group = self.closed.pop_front()?;
+        self.taken_bytes += group.records_end.since(group.group.start);
+        Some(group)
     }
 
     /// Leaves a group open that has room for `bytes` more, and for a padding record behind them.

@@ -15,9 +15,9 @@ pub(crate) use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
 
 #[cfg(not(loom))]
-type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
+pub(crate) type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
 #[cfg(loom)]
-type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
+pub(crate) type MutexGuard<'a, T> = loom::sync::MutexGuard<'a, T>;
 
 /// loom's mutex without the poisoning that its threads never see.
 #[cfg(loom)]
@@ -32,6 +32,10 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().expect("no thread of a model panics while it holds a lock")
+    }
+
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.0.try_lock().ok()
     }
 }
 

@@ -10,45 +10,56 @@ use crate::device::{Device, Operation};
 use crate::ground::Unready;
 use crate::group::Chain;
 use crate::handover::Group;
+use crate::lack::Lack;
+use crate::log::front::{Front, Lingering};
 use crate::log::shared::{DurablePoint, Shared};
-use crate::log::{Front, Step, Visibility};
+use crate::log::{Step, Visibility};
 use crate::offset::PhysicalOffset;
 use crate::pause::{PAUSE, Pause};
 use crate::poison::{Cause, Stopped};
 use crate::segment::{BLOCK_BYTES, segment_name};
-use crate::staging::Sealed;
 use crate::staging::chunk::Pool;
+use crate::staging::{Closed, OpenGroup, Sealed, Staging};
 
 /// Writes what is appended, one group at a time: what arrives while one is under way forms the next.
 ///
 /// ```text
 ///  take ──► seal ──► segment ready? ──► write, flush ──► publish ──► hand over ──► wake
-///                         │ no: rename the spare, sync, checkpoint, attach
+///                         │ no: attach the next, which the housekeeper has prepared and named, or do that first
 /// ```
 ///
 /// After anything on this way fails nothing is published any more, and the log is poisoned. Only a disk without
-/// space for the group is waited for, until the log is to be closed: nothing of the group has been written then, so
-/// no promise is in doubt. Appends are held back by the bytes that are staged meanwhile.
+/// space for the group is waited for, until the log is to be closed: no flush has failed then, and nobody was told
+/// of the group, so no promise is in doubt. Some of it may have been written already, where the disk refuses a write
+/// to a range that was prepared; the same bytes then go to the same place again. Appends are refused meanwhile.
+///
+/// An appender that is alone may go this way with its group while the writer sleeps: see [`crate::log::Gather`].
 pub struct Writer<T> {
+    shared: Arc<Shared>,
     front: Arc<Front<T>>,
-    press: Press,
-    /// The group that waits for space.
-    held: Option<Sealed>,
-    /// Of making the segment ready for it.
-    pause: Pause,
 }
 
-/// Why a segment is not ready for a group.
+/// Why a group is not on the disk.
 enum Obstacle {
     /// There is no space; trying again is safe.
     Full(Cause),
     Failed(Cause),
 }
 
-/// The part of a writer that does not know whose log it is.
-struct Press {
+/// What writes. The only one who moves the log's frontiers, whatever thread it works on.
+pub(crate) struct Press {
     shared: Arc<Shared>,
     device: Box<dyn Device>,
+    /// The group that waits for space.
+    held: Option<Sealed>,
+    /// Of making the segment ready for it.
+    pause: Pause,
+    /// How many waited for the last group.
+    woken: usize,
+    /// How long the last group was.
+    group_bytes: u64,
+    /// How long the last group's write and flush took.
+    took: Duration,
     /// The segment that the device writes to.
     attached: Option<PhysicalOffset>,
     /// What the next group carries.
@@ -63,67 +74,58 @@ struct Press {
     blocks: Arc<Pool>,
 }
 
+/// The writer lingers for this long at most for those who were woken, and for half of what a flush takes.
+const LINGER_MAX: Duration = Duration::from_micros(250);
+/// It does not for more than so many, as the first would be back long before the last,
+const RETURNS_MAX: usize = 32;
+/// nor behind a larger group, whose transfer is better spent on staging the next one.
+const LINGER_BELOW_BYTES: u64 = 64 << 10;
+/// How many groups are written before lingering is tried again that has not paid.
+const SKIPPED_MAX: u32 = 127;
+/// With [`Visibility::Written`] a group that nobody waits for is written once it has so many bytes,
+const GATHERED_BYTES: u64 = 256 << 10;
+/// or after this time.
+const GATHER_AT_MOST: Duration = Duration::from_millis(2);
 /// With [`Visibility::Written`] a flush is due after this time.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// With [`Visibility::Written`] a flush is due after so many bytes, before the kernel begins to throttle writes.
 const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
 
+/// What an appender writes itself: more than a lone one brings along at a time keeps others waiting for its thread.
+const ALONE_BYTES_MAX: u64 = 16 << 10;
+
 impl<T: Send + 'static> Writer<T> {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        front: Arc<Front<T>>,
-        device: Box<dyn Device>,
-        recovered: DurablePoint,
-    ) -> Self {
-        let flushed_at = shared.clock.monotonic();
-        #[expect(clippy::cast_possible_truncation, reason = "a block is small")]
-        let blocks = Pool::new(BLOCK_BYTES as usize, 4);
-        let press = Press {
-            shared,
-            device,
-            attached: None,
-            chain: recovered.chain,
-            written: recovered,
-            stored_end: recovered.end,
-            durable_end: recovered.end,
-            flushed_at,
-            blocks,
-        };
-        Self { front, press, held: None, pause: Pause::default() }
+    pub(crate) fn new(shared: Arc<Shared>, front: Arc<Front<T>>) -> Self {
+        Self { shared, front }
     }
 
     /// Writes the next group, if there is one, or does what is due without one. Blocks on the disk only.
     pub fn step(&mut self) -> Step {
-        let shared = Arc::clone(&self.press.shared);
-        if shared.stop.reason().is_some() {
-            return Step::Stopped;
-        }
-        let outcome = match self.next_group() {
-            // Whoever closes the log gets an answer at once.
-            Some(group) if self.pause.lasts(shared.clock.monotonic()) && !self.front.is_closing() => {
-                self.held = Some(group);
-                self.press.flush_if_due()
-            }
-            Some(group) => self.write(group),
-            // Behind a callback that panicked nothing is taken, though groups may be left.
-            None if shared.stop.reason().is_some() => return Step::Stopped,
-            None if self.front.is_closing() => self.press.finish().map(|()| Step::Stopped),
-            None => self.press.flush_if_due(),
-        };
-        outcome.unwrap_or_else(|cause| {
-            shared.poison(cause);
-            Step::Stopped
-        })
+        let step = self.work();
+        self.wake_rest();
+        step
+    }
+
+    /// As [`Self::step`], but those who wait for the group may still have to be woken.
+    fn work(&self) -> Step {
+        let mut press = self.front.press.lock();
+        press.as_mut().map_or(Step::Stopped, |press| press.step(&self.front))
+    }
+
+    fn wake_rest(&self) {
+        self.shared.written.wake();
+        self.shared.durable.wake();
     }
 
     /// Writes what is appended until the log has stopped. For a thread of its own.
-    pub fn run(mut self) {
-        let shared = Arc::clone(&self.press.shared);
+    pub fn run(self) {
+        let shared = Arc::clone(&self.shared);
         shared.writer_bell.listen();
         shared.guard_thread("writer", move || {
+            let mut patience = Patience::default();
             loop {
-                match self.step() {
-                    Step::Worked => {}
+                match self.work() {
+                    Step::Worked => self.linger(&mut patience),
                     Step::Idle => self.sleep(),
                     Step::Stopped => return,
                 }
@@ -131,48 +133,210 @@ impl<T: Send + 'static> Writer<T> {
         });
     }
 
-    fn next_group(&mut self) -> Option<Sealed> {
-        let Press { shared, chain, durable_end, .. } = &self.press;
-        self.held.take().or_else(|| Some(self.front.take()?.seal(shared.seed, *chain, *durable_end)))
+    /// Waits a little where that makes for better groups than taking what is there.
+    fn linger(&self, patience: &mut Patience) {
+        match self.shared.visibility {
+            Visibility::Durable => self.linger_for_returns(patience),
+            Visibility::Written => self.linger_for_bytes(),
+        }
     }
 
-    fn write(&mut self, group: Sealed) -> Result<Step, Cause> {
-        match self.press.make_ready(&group) {
-            Ok(()) => {
-                if self.pause.end() {
-                    tracing::info!("the log goes on: there is space again");
-                }
-                self.press.print(&group).map(|()| Step::Worked)
-            }
-            Err(Obstacle::Full(cause)) if !self.front.is_closing() => {
-                if self.pause.begin(self.press.shared.clock.monotonic()) {
-                    tracing::warn!(%cause, start = group.start.get(), "the log waits for space");
-                }
-                self.held = Some(group);
-                self.press.flush_if_due()
-            }
-            Err(Obstacle::Full(cause) | Obstacle::Failed(cause)) => Err(cause),
+    /// Those who were woken together come back together, if they come back at all. Taking what is there before
+    /// they have would part them in two halves for good, each of which waits for the other's flush too.
+    fn linger_for_returns(&self, patience: &mut Patience) {
+        let Some((woken, took, group_bytes)) =
+            self.front.press.lock().as_ref().map(|press| (press.woken, press.took, press.group_bytes))
+        else {
+            return;
+        };
+        if !(2..=RETURNS_MAX).contains(&woken) || group_bytes >= LINGER_BELOW_BYTES || !patience.lasts() {
+            return;
+        }
+        self.wake_rest();
+        let wanted = |_: &Staging| Lingering { arrivals: woken, staged_bytes: u64::MAX };
+        if self.front.may_linger(wanted) {
+            thread::park_timeout((took / 2).min(LINGER_MAX));
+            let missing = self.front.end_lingering();
+            patience.note(missing * 2 <= woken);
+        }
+    }
+
+    /// Where nobody waits, small writes only cost more.
+    fn linger_for_bytes(&self) {
+        let shared = &*self.shared;
+        if shared.written.has_waiters() || shared.durable.has_waiters() {
+            return;
+        }
+        let wanted = |staging: &Staging| Lingering {
+            arrivals: usize::MAX,
+            staged_bytes: staging.taken_bytes() + GATHERED_BYTES,
+        };
+        if self.front.may_linger(wanted) {
+            thread::park_timeout(GATHER_AT_MOST);
+            self.front.end_lingering();
         }
     }
 
     fn sleep(&self) {
-        if self.pause.is_on() {
-            let unflushed = self.press.is_unflushed();
-            thread::park_timeout(if unflushed { FLUSH_EVERY } else { PAUSE });
+        self.wake_rest();
+        let Some((pauses, is_unflushed)) =
+            self.front.press.lock().as_ref().map(|press| (press.pause.is_on(), press.is_unflushed()))
+        else {
+            return;
+        };
+        if pauses {
+            thread::park_timeout(if is_unflushed { FLUSH_EVERY } else { PAUSE });
             return;
         }
         if !self.front.may_sleep() {
             return;
         }
-        if self.press.is_unflushed() {
+        if is_unflushed {
             thread::park_timeout(FLUSH_EVERY);
         } else {
             thread::park();
         }
+        if self.shared.visibility == Visibility::Written {
+            self.linger_for_bytes();
+        }
+    }
+}
+
+/// Whether lingering has paid.
+#[derive(Debug, Default)]
+struct Patience {
+    /// Groups to be written without lingering.
+    skipped: u32,
+    /// How many were skipped after the last time that it did not pay.
+    lost: u32,
+}
+
+impl Patience {
+    /// Whether to try.
+    fn lasts(&mut self) -> bool {
+        if self.skipped == 0 {
+            return true;
+        }
+        self.skipped -= 1;
+        false
+    }
+
+    /// Notes whether it has paid.
+    fn note(&mut self, paid: bool) {
+        self.lost = if paid { 0 } else { (self.lost * 2 + 1).min(SKIPPED_MAX) };
+        self.skipped = self.lost;
+    }
+}
+
+impl<T> Drop for Writer<T> {
+    fn drop(&mut self) {
+        // Without a writer nobody writes, and the device lets go of its segment.
+        drop(self.front.press.lock().take());
     }
 }
 
 impl Press {
+    pub(crate) fn new(shared: Arc<Shared>, device: Box<dyn Device>, recovered: DurablePoint) -> Self {
+        let flushed_at = shared.clock.monotonic();
+        #[expect(clippy::cast_possible_truncation, reason = "a block is small")]
+        let blocks = Pool::new(BLOCK_BYTES as usize, 4);
+        Self {
+            shared,
+            device,
+            held: None,
+            pause: Pause::default(),
+            woken: 0,
+            group_bytes: 0,
+            took: Duration::ZERO,
+            attached: None,
+            chain: recovered.chain,
+            written: recovered,
+            stored_end: recovered.end,
+            durable_end: recovered.end,
+            flushed_at,
+            blocks,
+        }
+    }
+
+    fn step<T>(&mut self, front: &Front<T>) -> Step {
+        let shared = Arc::clone(&self.shared);
+        if shared.stop.reason().is_some() {
+            return Step::Stopped;
+        }
+        let group = self.held.take().or_else(|| front.take().map(|group| self.seal(group)));
+        let outcome = match group {
+            // Whoever closes the log gets an answer at once.
+            Some(group) if self.pause.lasts(shared.clock.monotonic()) && !front.is_closing() => {
+                self.held = Some(group);
+                self.flush_if_due()
+            }
+            Some(group) => self.write(front, group),
+            // Behind a callback that panicked nothing is taken, though groups may be left.
+            None if shared.stop.reason().is_some() => return Step::Stopped,
+            None if front.is_closing() => self.finish().map(|()| Step::Stopped),
+            None => self.flush_if_due(),
+        };
+        outcome.unwrap_or_else(|cause| {
+            shared.poison(cause);
+            Step::Stopped
+        })
+    }
+
+    /// Whether a group that nobody else takes part in may be written by whoever has appended it: nobody else is kept
+    /// waiting, and nothing is in the way that takes longer than a write and a flush.
+    pub(crate) fn is_alone(&self, group: Option<&OpenGroup>) -> bool {
+        group.is_some_and(|group| {
+            self.shared.visibility == Visibility::Durable
+                && self.device.any_thread()
+                && self.woken < 2
+                && self.held.is_none()
+                && self.attached == Some(group.segment_base)
+                && group.end.since(group.start) <= ALONE_BYTES_MAX
+                && self.shared.ground.is_reached(group.end.align_up(BLOCK_BYTES))
+                && !self.shared.durable.has_waiters()
+                && self.shared.stop.reason().is_none()
+        })
+    }
+
+    /// Brings a group to the disk for whoever has found itself alone; whether the writer has nothing left to do with it.
+    pub(crate) fn write_alone<T>(&mut self, front: &Front<T>, group: Closed) -> bool {
+        let group = self.seal(group);
+        if let Err(cause) = self.write(front, group) {
+            self.shared.poison(cause);
+        }
+        self.held.is_none()
+    }
+
+    fn seal(&self, group: Closed) -> Sealed {
+        group.seal(self.shared.seed, self.chain, self.durable_end)
+    }
+
+    fn write<T>(&mut self, front: &Front<T>, group: Sealed) -> Result<Step, Cause> {
+        match self.make_ready(&group).and_then(|()| self.print(&group)) {
+            Ok(()) => {
+                if self.pause.end() {
+                    self.shared.lacking.set(None);
+                    tracing::info!("the log goes on: there is space again");
+                }
+                self.publish(&group).map(|()| Step::Worked)
+            }
+            Err(Obstacle::Full(cause)) if !front.is_closing() => {
+                let lack = self.lack(&group);
+                if self.pause.begin(self.shared.clock.monotonic()) {
+                    let Lack { directory, needed_bytes, available_bytes } = &lack;
+                    tracing::warn!(
+                        %cause, %directory, needed_bytes, available_bytes, start = group.start.get(),
+                        "the log waits for space"
+                    );
+                }
+                self.shared.lacking.set(Some(lack));
+                self.held = Some(group);
+                self.flush_if_due()
+            }
+            Err(Obstacle::Full(cause) | Obstacle::Failed(cause)) => Err(cause),
+        }
+    }
+
     /// Sees to it that the bytes a group goes to are there. May be asked again for the same group.
     fn make_ready(&mut self, group: &Sealed) -> Result<(), Obstacle> {
         self.enter_segment(group.segment_base)?;
@@ -180,11 +344,36 @@ impl Press {
         Ok(())
     }
 
-    /// Brings a group, for which the segment is ready, to the disk and to everybody who waits for it.
-    fn print(&mut self, group: &Sealed) -> Result<(), Cause> {
-        let flush = self.shared.visibility == Visibility::Durable;
+    /// Brings a group, for which the segment is ready, to the disk. May be asked again for the same group.
+    fn print(&mut self, group: &Sealed) -> Result<(), Obstacle> {
         let at = group.write_from.since(group.segment_base);
-        self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
+        let pieces = group.pieces(&self.blocks);
+        let began = self.shared.clock.monotonic();
+        self.operate(Operation { at, pieces, flush: self.flushes_groups() })?;
+        self.took = self.shared.clock.monotonic().saturating_sub(began);
+        self.group_bytes = group.stored_end.since(group.start);
+        Ok(())
+    }
+
+    /// Whether each group is flushed as it is written.
+    fn flushes_groups(&self) -> bool {
+        self.shared.visibility == Visibility::Durable
+    }
+
+    /// What the disk lacks for a group.
+    fn lack(&self, group: &Sealed) -> Lack {
+        let (ground, files) = (&self.shared.ground, &self.shared.files);
+        let end = group.stored_end.align_up(BLOCK_BYTES);
+        // Where the ground is there, the disk has refused to write to it.
+        let missing = ground.missing_bytes(group.segment_base, end);
+        let needed_bytes = if missing > 0 { missing } else { end.since(group.write_from) };
+        let available_bytes = files.space().map_or(0, |space| space.available_bytes);
+        Lack { directory: files.describe().into(), needed_bytes, available_bytes }
+    }
+
+    /// Takes a group that is on the disk to everybody who waits for it.
+    fn publish(&mut self, group: &Sealed) -> Result<(), Cause> {
+        let flush = self.flushes_groups();
         self.chain = group.chain;
         self.stored_end = group.stored_end;
         // A group that only seals what the opening before left stands in front of this opening's epoch.
@@ -202,9 +391,10 @@ impl Press {
         if flush {
             self.publish_durable();
         }
-        self.shared.written.wake();
+        self.shared.written.begin_to_wake();
         if flush {
-            self.shared.durable.wake();
+            self.woken = self.shared.durable.reached();
+            self.shared.durable.begin_to_wake();
         } else if self.written.end.since(self.durable_end) >= UNFLUSHED_BYTES_MAX {
             self.flush()?;
         } else {
@@ -236,29 +426,24 @@ impl Press {
         }
         let shared = Arc::clone(&self.shared);
         shared.ground.advance(base)?;
-        let named = shared.checkpoint.lock().current().newest_segment;
-        if named < base {
-            shared.store_checkpoint(|checkpoint| checkpoint.newest_segment = base)?;
+        if !shared.ground.is_named(base) {
+            shared.name_segment(base)?;
         }
         let attached = self.device.attach(&segment_name(base));
         attached.map_err(|error| Cause::Segment(Arc::new(error)))?;
         if let Some(sealed) = self.attached.replace(base) {
-            // Only space hangs on it, and the next opening does not mind.
-            if let Err(error) = shared.ground.cut(sealed, self.stored_end.since(sealed)) {
-                tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
-                shared.segments.resize(sealed, shared.segment_bytes);
-            }
+            shared.ground.note_sealed(sealed, self.stored_end.since(sealed));
         }
         Ok(())
     }
 
-    fn operate(&mut self, operation: Operation) -> Result<(), Cause> {
+    fn operate(&mut self, operation: Operation) -> Result<(), Obstacle> {
         let ticket = self.device.submit(operation);
         let outcome = match self.device.complete() {
             Some((completed, outcome)) if completed == ticket => outcome,
             _ => Err(io::Error::other("the device lost an operation")),
         };
-        outcome.map_err(|error| Cause::Write(Arc::new(error)))
+        outcome.map_err(|error| Cause::Write(Arc::new(error)).into())
     }
 
     fn is_unflushed(&self) -> bool {
@@ -277,7 +462,9 @@ impl Press {
     }
 
     fn flush(&mut self) -> Result<(), Cause> {
-        self.operate(Operation { at: 0, pieces: smallvec::SmallVec::new(), flush: true })?;
+        let flushed = self.operate(Operation { at: 0, pieces: smallvec::SmallVec::new(), flush: true });
+        // Whatever it was, a flush is not tried again.
+        flushed.map_err(|(Obstacle::Full(cause) | Obstacle::Failed(cause))| cause)?;
         self.publish_durable();
         self.shared.durable.wake();
         Ok(())
@@ -309,6 +496,6 @@ impl From<Unready> for Obstacle {
 
 impl From<Cause> for Obstacle {
     fn from(cause: Cause) -> Self {
-        Self::Failed(cause)
+        if cause.is_refused_write() { Self::Full(cause) } else { Self::Failed(cause) }
     }
 }

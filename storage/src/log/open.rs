@@ -10,22 +10,25 @@ use crate::clock::Clock;
 use crate::device::Files;
 use crate::epoch::{self, EPOCH_PAYLOAD_BYTES, EpochRecord, EpochStart};
 use crate::frontier::Frontier;
-use crate::ground::Ground;
+use crate::ground::{Filling, Ground};
 use crate::handover::{GroupQueue, Handover};
 use crate::housekeeper::Housekeeper;
+use crate::lack::Lacking;
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::Stop;
-use crate::reader::{ColdFiles, HotTail};
+use crate::reader::{Cold, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
+use crate::retention::pin::Pins;
 use crate::staging::chunk::Pool;
-use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
-use crate::sync::{AtomicU64, Doorbell, Mutex};
-use crate::writer::Writer;
+use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, TailMemory, Unit};
+use crate::sync::{Doorbell, Mutex};
+use crate::writer::{Press, Writer};
 
+use super::front::Front;
 use super::shared::{DurablePoint, Shared};
-use super::{CommitLog, Front, Locked, Opened, Options, Visibility};
+use super::{CommitLog, Opened, Options, Visibility};
 
 /// Chunks kept ready for use; more than that are given back to the system when a burst is over.
 const CHUNKS_KEPT_MAX: usize = 4;
@@ -56,6 +59,8 @@ pub(super) fn open<T: Send + 'static>(
     // Small logs, as tests have, take small chunks.
     let chunk_bytes = usize::try_from(segment_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let pool = Pool::new(chunk_bytes, CHUNKS_KEPT_MAX);
+    let mut device = files.device();
+    device.lend(TailMemory::of(&pool));
     let previous = epochs.last().copied();
     let previous_epoch = previous.map_or(Epoch::ZERO, |previous| previous.epoch);
     let constants = Constants { log_id, segment_bytes, epoch, previous_epoch, tail: options.tail, pool };
@@ -68,10 +73,16 @@ pub(super) fn open<T: Send + 'static>(
     let durable_point = DurablePoint { end, chain, stored_at, epoch: previous.unwrap_or(none) };
     let writer_bell = Arc::new(Doorbell::default());
     let asked = (options.visibility == Visibility::Written).then(|| Arc::clone(&writer_bell));
+    let filling = match options.visibility {
+        Visibility::Durable => Filling::Zeros,
+        Visibility::Written => Filling::Reserved,
+    };
     let handover = Arc::new(Handover::default());
+    let trimmed = Frontier::new(report.start, None);
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
-        clock,
+        pins: Pins::new(Arc::clone(&clock), trimmed.clone()),
+        clock: Arc::clone(&clock),
         log_id,
         seed: log_id.seed(),
         segment_bytes,
@@ -80,33 +91,41 @@ pub(super) fn open<T: Send + 'static>(
         visibility: options.visibility,
         epoch,
         epochs,
-        durable: Frontier::new(end, asked),
-        written: Frontier::new(end, None),
+        durable: Frontier::new(end, asked.clone()),
+        written: Frontier::new(end, asked),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), segment_bytes, base.min(newest_segment), end)?,
-        trimmed: AtomicU64::new(report.start.get()),
+        ground: Ground::open(
+            Arc::clone(&files),
+            filling,
+            segment_bytes,
+            base.min(newest_segment),
+            newest_segment,
+            end,
+        )?,
+        lacking: Lacking::default(),
+        trimmed,
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),
-        cold: ColdFiles::new(Arc::clone(&files)),
+        cold: Cold::new(
+            Arc::clone(&files),
+            Arc::clone(&clock),
+            segment_bytes,
+            options.cold_cache_bytes,
+            options.cold_bytes_per_second,
+            end,
+        ),
         writer_bell,
         housekeeper_bell: Doorbell::default(),
         checkpoint: Mutex::new(checkpoint),
         durable_point: Mutex::new(durable_point),
         _directory_lock: directory_lock,
     });
-    let front = Arc::new(Front {
-        locked: Mutex::new(Locked {
-            state,
-            staging,
-            in_callback: false,
-            is_closing: false,
-            writer_sleeps: false,
-        }),
-    });
+    let press = Press::new(Arc::clone(&shared), device, durable_point);
+    let front = Arc::new(Front::new(state, staging, press));
     Ok(Opened {
-        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front), files.device(), durable_point),
+        writer: Writer::new(Arc::clone(&shared), Arc::clone(&front)),
         housekeeper: Housekeeper::new(Arc::clone(&shared)),
         groups: GroupQueue::new(handover),
         recovery: report,
