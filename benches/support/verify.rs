@@ -2,23 +2,25 @@
 
 use std::error::Error;
 use std::path::Path;
+use std::thread;
 
-use skylark_storage::{Options, PhysicalOffset};
+use skylark_storage::inspect::Inspection;
 
-use super::appenders::RunningLog;
-use super::devices::Choice;
+use super::devices::{self, Choice};
 
 /// How it is checked, for the table.
-pub const HOW: &str = "scan of the open log, one thread";
+pub const HOW: &str = "as `skylark log verify`, a thread for each core";
 
-/// Checks every record, group and link of a log that nobody else has open; how many bytes were checked.
+/// Checks every record, group and link of a log that nobody has open, as it was left; how many bytes were checked.
 ///
 /// # Errors
 /// When the log is damaged.
 pub fn verify(log: &Path, choice: Choice) -> Result<u64, Box<dyn Error>> {
-    let running = RunningLog::open_at(log, choice, Options::default());
-    let groups = running.log.scan(PhysicalOffset::ZERO);
-    let bytes = groups.map(|group| Ok(group?.bytes.len() as u64)).sum::<Result<u64, Box<dyn Error>>>()?;
-    running.close();
-    Ok(bytes)
+    let files = devices::open(log, choice)?;
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    let report = Inspection::open(&*files, false)?.verify(threads, &|_| ())?;
+    if report.damages > 0 {
+        return Err(format!("{} places of the log are damaged", report.damages).into());
+    }
+    Ok(report.checked_bytes)
 }
