@@ -93,8 +93,8 @@ pub struct Settings {
 
     /// How the log reaches the disk: auto, buffered, direct or uring [default: auto]
     ///
-    /// auto measures the others in the data directory, in the background of the first start, and takes the best from
-    /// the next segment on. buffered works on every file system.
+    /// auto measures the others in the data directory, in the background of each start, and takes the best from the
+    /// next segment on; it begins with what an earlier start found. buffered works on every file system.
     #[arg(long, env = "SKYLARK_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
 

@@ -88,7 +88,6 @@ impl Default for Options {
 
 /// Which frontier `visible_end` follows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Visibility {
     /// What readers see survives a power cut. Each group is flushed before anybody learns of it.
     #[default]

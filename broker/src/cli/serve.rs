@@ -75,11 +75,10 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         threads.push(spawn("reader", move || broker.readers.run(&broker))?);
     }
     broker.applied.wait_blocking(prepared)?;
-    if config.device == DeviceChoice::Auto && files.calibration().is_none() {
-        // Nobody waits for it, not even whoever stops the broker: a start without a record measures again.
+    info!(choice = %config.device, device = %files.chosen_device(), "how the log reaches the disk");
+    if config.device == DeviceChoice::Auto {
+        // Nobody waits for it, not even whoever stops the broker: the next start measures again.
         drop(spawn("calibration", move || calibrate(&files))?);
-    } else {
-        info!(choice = %config.device, device = %files.chosen_device(), "how the log reaches the disk");
     }
     let timed = Arc::clone(&broker);
     threads.push(spawn("timers", move || timed.timers.run(&timed))?);
