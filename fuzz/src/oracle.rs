@@ -13,14 +13,14 @@ use crate::disk::{RECOVERY, drive, open, segments};
 pub fn check(disk: &Disk, repair: bool, more: impl Fn(&Opened<()>)) {
     let before = segments(disk);
     let options = RecoveryOptions { repair, ..RECOVERY };
-    let (disk, recovered) = match recover(disk, &options) {
+    let (disk, recovered, has_failed) = match recover(disk, &options) {
         // A fault that was asked for. It leaves something that can be recovered just as well.
         Err(OpenError::Io(_)) => {
             let after = disk.kill();
             let outcome = recover(&after, &options);
-            (after, outcome)
+            (after, outcome, true)
         }
-        outcome => (disk.clone(), outcome),
+        outcome => (disk.clone(), outcome, false),
     };
     let Ok(recovered) = recovered else { return };
     // A checkpoint of a closed log vouches that nothing lies behind its end, so a first opening does not look; what
@@ -29,8 +29,10 @@ pub fn check(disk: &Disk, repair: bool, more: impl Fn(&Opened<()>)) {
     if is_vouched_for && !is_zero_behind(&before, recovered.end) {
         return;
     }
-    opens_identically(&disk.kill(), &recovered);
-    opens_identically(&disk.crash(), &recovered);
+    opens_identically(&disk.kill(), &recovered, false);
+    // Zeros whose flush failed look clean to the second attempt, so a power cut may bring back what they covered. It
+    // is of a lower epoch than what is appended from here on, and cut again.
+    opens_identically(&disk.crash(), &recovered, has_failed);
     let disk = disk.kill();
     let mut opened = open(&disk, false).expect("what was recovered can be opened");
     assert!(opened.log.epoch() > recovered.epoch, "an epoch was given twice");
@@ -46,8 +48,9 @@ fn is_zero_behind(segments: &BTreeMap<PhysicalOffset, Vec<u8>>, end: PhysicalOff
     })
 }
 
-/// A second recovery finds the log that the first one left, and has nothing to do.
-fn opens_identically(disk: &Disk, first: &Recovered) {
+/// A second recovery finds the log that the first one left, and has nothing to do, unless it may have something to
+/// cut.
+fn opens_identically(disk: &Disk, first: &Recovered, may_cut: bool) {
     let again = recover(disk, &RECOVERY).expect("what was recovered can be recovered again");
     assert_eq!((again.end, again.chain, again.stored_at), (first.end, first.chain, first.stored_at));
     assert_eq!(again.epochs, first.epochs);
@@ -58,7 +61,8 @@ fn opens_identically(disk: &Disk, first: &Recovered) {
     };
     assert_eq!(places(&again), places(first));
     assert_eq!((again.report.start, again.report.end), (first.report.start, first.report.end));
-    assert_eq!((again.report.cut_bytes, &again.report.repaired), (0, &None), "something was left to do");
+    assert!(may_cut || again.report.cut_bytes == 0, "{} bytes were left to cut", again.report.cut_bytes);
+    assert_eq!(again.report.repaired, None);
     assert!(again.report.removed.is_empty(), "files were left: {:?}", again.report.removed);
 }
 

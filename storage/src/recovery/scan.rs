@@ -132,6 +132,10 @@ impl<'s, 'a> Scan<'s, 'a> {
             return Ok(None);
         }
         let HeaderBlock::Sound(header) = self.header(base)? else { return Ok(None) };
+        // Another segment's, by a misdirected write: the next opening would refuse what this one took.
+        if header.base != base || header.segment_bytes != self.segments.limit_of(base).since(base) {
+            return Ok(None);
+        }
         if self.believe {
             (self.tip.epoch, self.tip.epoch_start) = (header.epoch, header.epoch_start);
         }
