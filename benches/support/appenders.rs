@@ -110,10 +110,12 @@ pub struct AppendInTask {
 impl Act for AppendInTask {
     async fn act(&self) {
         let Self { log, payload, records } = self;
-        let mut end = PhysicalOffset::ZERO;
-        for _ in 0..*records {
-            end = append(log, payload);
-        }
+        let end = {
+            let gather = log.gather();
+            let end = append_many(log, payload, *records);
+            gather.write_here();
+            end
+        };
         load::reached(acknowledged(log), end).await;
     }
 }
@@ -123,11 +125,18 @@ impl Act for AppendInTask {
 /// # Panics
 /// When the log stops first.
 pub fn append_on_thread(log: &CommitLog<u64>, payload: &Payload, records: usize) {
+    let gather = log.gather();
+    let end = append_many(log, payload, records);
+    gather.write_here();
+    acknowledged(log).wait_blocking(end).expect("the disk is sound");
+}
+
+fn append_many(log: &CommitLog<u64>, payload: &Payload, records: usize) -> PhysicalOffset {
     let mut end = PhysicalOffset::ZERO;
     for _ in 0..records {
         end = append(log, payload);
     }
-    acknowledged(log).wait_blocking(end).expect("the disk is sound");
+    end
 }
 
 /// Appends as fast as the log takes it, until it ends at `until` or beyond; how many records that were. Told to slow
