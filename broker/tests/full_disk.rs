@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use skylark_protocol::code::RequestCode;
 use skylark_protocol::command::kv::KvTable;
 use skylark_protocol::outgoing::Value;
+use skylark_storage::device::Directory;
 use skylark_storage::device::Files;
-use skylark_storage::device::buffered::Directory;
 
 use small_disk::{Filler, SmallDisk};
 use support::raw::{Answer, Raw, pull_fields, send_fields};

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::{
     CommitLog, Files, Group, Kind, NewRecord, Options, PhysicalOffset, Running, SystemClock,
 };

@@ -14,7 +14,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::{
     AppendError, CommitLog, Files, Kind, NewRecord, Options, PhysicalOffset, ReadError, Record, Running,
     Stopped, SystemClock,

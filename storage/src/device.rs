@@ -33,7 +33,7 @@ use crate::staging::TailMemory;
 
 mod aligned;
 mod auto;
-pub mod buffered;
+mod buffered;
 mod calibration;
 mod direct;
 mod directory;

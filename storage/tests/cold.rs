@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::device::{Advice, Device, Space};
 use skylark_storage::{

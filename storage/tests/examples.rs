@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 
 #[allow(dead_code, unreachable_pub, reason = "an example is a program, and written as a library would be")]

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use std::{env, thread};
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::device::{Operation, Space, Ticket};
 use skylark_storage::recovery::Evidence;

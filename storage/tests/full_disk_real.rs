@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::{
     AppendError, Appended, CommitLog, Files, Kind, NewRecord, Opened, Options, PhysicalOffset, Retention,
     Stopped, SystemClock,

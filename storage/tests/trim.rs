@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
     CommitLog, Files, NewRecord, Opened, Options, PhysicalOffset, ReadError, SegmentInfo, Step, Stopped,

@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 
+use super::directory::Directory;
 use super::open_file::OpenFile;
 use super::rest::Rest;
 use super::{Device, Operation, Ticket, WriteRefused};
-
-pub use super::directory::Directory;
 
 /// Writes through the page cache. Does each operation when it is submitted, and hands over the outcome when asked.
 pub(super) struct BufferedDevice {

@@ -165,7 +165,7 @@ mod tests {
         let looks = ReadOnlyDirectory::open(directory.path()).unwrap();
         drop(looks.lock("LOCK").unwrap());
         assert!(looks.list("").unwrap().is_empty(), "looking makes no file");
-        let writes = super::super::buffered::Directory::open(directory.path()).unwrap();
+        let writes = super::super::directory::Directory::open(directory.path()).unwrap();
         drop(writes.lock("LOCK").unwrap());
         let (_first, _second) = (looks.lock("LOCK").unwrap(), looks.lock("LOCK").unwrap());
         assert_eq!(writes.lock("LOCK").err().unwrap().kind(), io::ErrorKind::WouldBlock);
