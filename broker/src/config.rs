@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use skylark_storage::device::{DeviceChoice, DeviceNameError};
+use skylark_storage::device::{DeviceChoice, DeviceKind, DeviceNameError};
 use skylark_storage::{Retention, Visibility};
 
 use crate::delay::{DelayLevels, LevelsError};
@@ -94,7 +94,8 @@ pub struct Settings {
     /// How the log reaches the disk: auto, buffered, direct or uring [default: auto]
     ///
     /// auto measures the others in the data directory, in the background of each start, and takes the best from the
-    /// next segment on; it begins with what an earlier start found. buffered works on every file system.
+    /// next segment on; it begins with what an earlier start found. buffered works on every file system, and is what
+    /// auto means with --flush written: without a flush for each group nothing is faster than the page cache.
     #[arg(long, env = "SKYLARK_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
 
@@ -347,6 +348,7 @@ impl Config {
         }
         let message_bytes_max =
             check.within("message-bytes-max", settings.message_bytes_max, 4 << 20, 1..=4 << 20);
+        let flush = check.flush(settings.flush.as_deref());
         let config = Self {
             data: settings.data.unwrap_or_else(|| PathBuf::from("data")),
             listen,
@@ -373,7 +375,7 @@ impl Config {
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
-            device: check.device(settings.device.as_deref()),
+            device: check.device(settings.device.as_deref(), flush),
             retention,
             undurable_bytes_max: check.within(
                 "undurable-bytes-max",
@@ -381,7 +383,7 @@ impl Config {
                 32 << 20,
                 16 << 20..=1 << 30,
             ),
-            flush: check.flush(settings.flush.as_deref()),
+            flush,
             tail_bytes: check.within("tail-bytes", settings.tail_bytes, 32 << 20, 1 << 20..=64 << 30),
             connections_max: check.within("connections-max", settings.connections_max, 10_000, 1..=1_000_000),
             idle_seconds: check.within("idle-seconds", settings.idle_seconds, 120, 1..=86_400),
@@ -455,12 +457,17 @@ impl Check {
         })
     }
 
-    fn device(&mut self, name: Option<&str>) -> DeviceChoice {
+    fn device(&mut self, name: Option<&str>, flush: Visibility) -> DeviceChoice {
         let choice = name.map_or_else(|| Ok(DeviceChoice::default()), str::parse);
-        choice.unwrap_or_else(|error: DeviceNameError| {
+        let choice = choice.unwrap_or_else(|error: DeviceNameError| {
             self.mistake("device", error.to_string());
             DeviceChoice::default()
-        })
+        });
+        match (choice, flush) {
+            // Its measurements are of groups that are flushed.
+            (DeviceChoice::Auto, Visibility::Written) => DeviceChoice::Fixed(DeviceKind::Buffered),
+            _ => choice,
+        }
     }
 
     fn nameservers(&mut self, list: &str) -> Vec<String> {

@@ -112,9 +112,11 @@ class SegmentHeader:
             return
         (_, version, self.epoch, self.log_id, self.base, self.segment_bytes, self.created_at, self.epoch_start,
          zero, crc) = struct.unpack_from("<8sII16sQQQQII", block)
+        if crc != crc32c(block[:68]):
+            return
         if version != 1:
             self.state = "version"
-        elif crc == crc32c(block[:68]) and zero == 0:
+        elif zero == 0:
             self.state = "sound"
 
 

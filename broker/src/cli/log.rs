@@ -1,10 +1,11 @@
-//! `skylark log`: looking at a data directory without changing it.
+//! `skylark log`: looking at a data directory without changing its log.
 //!
 //! | to change…                      | open     |
 //! |---------------------------------|----------|
 //! | what is checked and told of it  | `verify` |
 //! | how the log is listed           | `dump`   |
 //! | what is counted                 | `stat`   |
+//! | how devices are measured        | `probe`  |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use super::Failure;
 use crate::folds::kinds;
 
 mod dump;
+mod probe;
 mod stat;
 mod verify;
 
@@ -36,6 +38,9 @@ enum Command {
     Dump(dump::Args),
     /// Count what a log holds, and say what an opening would keep
     Stat(stat::Args),
+    /// Measure how long each device takes to make groups of 4, 64 and 512 KiB durable; writes about 16 MiB to files of its
+    /// own
+    Probe(probe::Args),
 }
 
 /// Which directory, and how.
@@ -58,6 +63,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Command::Verify(args) => verify::run(&args),
         Command::Dump(args) => dump::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Stat(args) => stat::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Probe(args) => probe::run(&args).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("skylark: {error}");

@@ -241,7 +241,9 @@ impl Life {
                     self.tally.rolls += end.get() / SEGMENT_BYTES - before.get() / SEGMENT_BYTES;
                 }
                 Err(AppendError::TooLarge { .. }) if unit_bytes > self.world.opened.log.unit_bytes_max() => {}
-                Err(AppendError::Backpressure { .. }) => self.tally.refused += 1,
+                Err(AppendError::Backpressure { .. } | AppendError::NoSpace { .. }) => {
+                    self.tally.refused += 1
+                }
                 Err(AppendError::Poisoned { .. }) if self.world.is_faulty => return Ok(()),
                 Err(error) => return Err(format!("an append of {lengths:?} is refused: {error}")),
             }
