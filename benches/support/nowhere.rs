@@ -10,10 +10,10 @@ use skylark_storage::device::{Operation, Space, Ticket};
 use skylark_storage::{Device, File, Files};
 
 /// Keeps the checkpoint, on a simulated disk, and of the segments only their names.
-pub(crate) struct Nowhere(Disk);
+pub struct Nowhere(Disk);
 
-impl Nowhere {
-    pub(crate) fn new() -> Self {
+impl Default for Nowhere {
+    fn default() -> Self {
         Self(Disk::new(0))
     }
 }

@@ -6,6 +6,16 @@
 //!
 //! One thread, which may wait for the disk and holds no lock while it does. What fails is tried again; nothing that
 //! it does is needed for what is acknowledged, except that it keeps the disk from filling up.
+//!
+//! What keeps retention from getting on, and for how long:
+//! - an index file that cannot be written: not at all. Where trims wait for a snapshot it is stored without the file,
+//!   which a restart builds from the log; a segment that is to go does not need one any more;
+//! - an index file that was lost and cannot be built again: for as long. It alone says which delayed messages wait in
+//!   its segment;
+//! - a snapshot that cannot be stored: at the older of the two that there are, until one can. Behind it the log is the
+//!   only one that knows what happened, and giving that up would lose what was acknowledged;
+//! - pins: until they expire, or the disk is too full;
+//! - delayed messages: for as long as the log does not take them again.
 
 use std::io;
 use std::sync::Arc;
@@ -16,12 +26,14 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use skylark_index::{Extras, PushError, RebuildError, SealedError, remove_below};
 use skylark_protocol::message::MessageError;
 use skylark_storage::device::Files;
-use skylark_storage::{PhysicalOffset, ReadError, TrimError};
+use skylark_storage::retention::Cut;
+use skylark_storage::{PhysicalOffset, PinInfo, ReadError, TrimError};
 use tracing::{error, info, warn};
 
 use crate::broker::Broker;
 use crate::folds::kinds;
 use crate::indexing::indexed;
+use crate::refusal;
 use crate::snapshots::{Snapshot, Snapshots};
 use crate::timers::Carried;
 
@@ -37,10 +49,10 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct Archive {
     orders: Mutex<Orders>,
     bell: Condvar,
-    /// Why sends are refused, if the disk is too full for them.
-    disk_full: RwLock<Option<Arc<str>>>,
+    /// Why sends are refused, if the disk is too full for them, or memory.
+    refusal: RwLock<Option<Arc<str>>>,
     /// Whether there is such a reason: every send asks, and takes no lock while there is none.
-    is_disk_full: AtomicBool,
+    refuses: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,13 +90,24 @@ impl Archive {
         self.bell.notify_one();
     }
 
-    /// Why sends are refused, if the disk is too full for them.
-    pub fn disk_full(&self) -> Option<Arc<str>> {
+    /// Why sends are refused, if the disk is too full for them, or memory is.
+    pub fn refusal(&self) -> Option<Arc<str>> {
         // Relaxed: a send that sees it late is one of those before.
-        if !self.is_disk_full.load(Ordering::Relaxed) {
+        if !self.refuses.load(Ordering::Relaxed) {
             return None;
         }
-        self.disk_full.read().clone()
+        self.refusal.read().clone()
+    }
+
+    fn set_refusal(&self, why: Option<String>) {
+        let mut refusal = self.refusal.write();
+        match (&why, &*refusal) {
+            (Some(why), None) => error!(why, "sends are refused"),
+            (None, Some(_)) => info!("sends are taken again"),
+            _ => {}
+        }
+        *refusal = why.map(Into::into);
+        self.refuses.store(refusal.is_some(), Ordering::Relaxed);
     }
 
     /// Waits for the bell, but not for ever; says whether to go on.
@@ -112,6 +135,12 @@ pub struct Archivist {
     carried_to: Option<PhysicalOffset>,
     /// The next trim gives up less than it seems: some of it was appended again.
     has_carried: bool,
+    /// Before this, a full disk is no reason for another trim.
+    patient_until: Duration,
+    /// Why a segment has no index file yet, if that failed.
+    unsealed: Option<io::Error>,
+    /// What keeps segments that should go, so that it is reported once.
+    held_back: Option<PinInfo>,
 }
 
 /// Why something was not done this time.
@@ -163,6 +192,9 @@ impl Archivist {
             retry_at: Duration::ZERO,
             carried_to: None,
             has_carried: false,
+            patient_until: Duration::ZERO,
+            unsealed: None,
+            held_back: None,
         }
     }
 
@@ -186,7 +218,7 @@ impl Archivist {
         let now = self.broker.clock.monotonic();
         if now >= self.space_at {
             self.space_at = now + SPACE_EVERY;
-            self.look_at_space();
+            self.look_at_space(now);
         }
         if now < self.retry_at || self.broker.log.stopped().is_some() {
             return false;
@@ -216,13 +248,29 @@ impl Archivist {
             return kept;
         }
         self.retention_at = now + RETENTION_EVERY;
-        let trimmed = self.trim()?;
+        let trimmed = self.trim(now)?;
         if trimmed { Ok(true) } else { kept }
     }
 
     /// Makes of finished segments what is kept of them: one thing at a time.
     fn keep(&mut self) -> Result<bool, ArchiveError> {
-        Ok(self.seal()? || self.rebuild()? || self.raise_minima()? || self.store_snapshot()?)
+        match self.index() {
+            // A snapshot that is stored once they all have their files spares a restart to build them.
+            Ok(false) => self.store_snapshot(),
+            Ok(true) => Ok(true),
+            // But trims wait for snapshots, and must not wait for these files.
+            Err(error) => {
+                if self.is_held_up_by_snapshots() {
+                    self.store_snapshot()?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Sees to it that every finished segment has its index file: one at a time.
+    fn index(&mut self) -> Result<bool, ArchiveError> {
+        Ok(self.seal()? || self.rebuild()? || self.raise_minima()?)
     }
 
     /// Writes the index of the oldest finished segment to its file.
@@ -231,9 +279,18 @@ impl Archivist {
     /// When the disk refuses.
     pub fn seal(&mut self) -> Result<bool, ArchiveError> {
         let Some(unsealed) = self.broker.index.read().unsealed() else { return Ok(false) };
-        let sealed = unsealed.write(&self.files, self.broker.log.log_id())?;
-        self.broker.index.write().attach(sealed);
-        Ok(true)
+        match unsealed.write(&self.files, self.broker.log.log_id()) {
+            Ok(sealed) => {
+                self.broker.index.write().attach(sealed);
+                self.unsealed = None;
+                Ok(true)
+            }
+            Err(error) => {
+                let said = io::Error::new(error.kind(), error.to_string());
+                self.unsealed = Some(said);
+                Err(error.into())
+            }
+        }
     }
 
     /// Builds a missing index file from the log.
@@ -287,11 +344,14 @@ impl Archivist {
         Ok(true)
     }
 
-    /// Stores the newest snapshot, once every segment before it has its index file.
+    /// Whether more would be trimmed if there were newer snapshots.
+    fn is_held_up_by_snapshots(&self) -> bool {
+        let wanted = self.broker.log.cut(&self.broker.retention).to;
+        wanted.is_some_and(|wanted| self.snapshots.trim_limit().is_none_or(|limit| limit < wanted))
+    }
+
+    /// Stores the newest snapshot.
     fn store_snapshot(&mut self) -> Result<bool, ArchiveError> {
-        if !self.broker.index.read().missing().is_empty() {
-            return Ok(false);
-        }
         let Some(snapshot) = self.broker.archive.orders.lock().snapshot.take() else { return Ok(false) };
         let stored = self.snapshots.write(&snapshot);
         if let Err(error) = stored {
@@ -304,11 +364,18 @@ impl Archivist {
     }
 
     /// Gives up what is not kept any longer, as far as the snapshots allow: one segment, so that nobody waits for long.
-    fn trim(&mut self) -> Result<bool, ArchiveError> {
+    fn trim(&mut self, now: Duration) -> Result<bool, ArchiveError> {
         let broker = &*self.broker;
-        let segments = broker.log.segments();
-        let wanted = broker.retention.cut(&segments, broker.clock.wall_ms(), self.files.space().ok());
+        let Cut { to: wanted, held_back, .. } = broker.log.cut(&broker.retention);
+        let holder = held_back.map(|held_back| held_back.by);
+        if let Some(PinInfo { holder, from, .. }) = &holder
+            && self.held_back.as_ref().is_none_or(|known| known.holder != *holder)
+        {
+            warn!(%holder, from = from.get(), "retention waits for a pin");
+        }
+        self.held_back = holder;
         let (Some(wanted), Some(limit)) = (wanted, self.snapshots.trim_limit()) else { return Ok(false) };
+        let segments = broker.log.segments();
         let next = segments.get(1).map_or(PhysicalOffset::ZERO, |second| second.base);
         if next > wanted.min(limit) {
             return Ok(false);
@@ -329,7 +396,8 @@ impl Archivist {
                 return Ok(false);
             }
         }
-        // First nobody is led there any more, then it goes.
+        // First nobody is led there any more, then it goes. What has no index file by now needs none.
+        broker.index.write().abandon_unsealed(next);
         loop {
             // Not as the loop's condition, where the guard would live on.
             let plan = broker.index.read().trim_plan(next);
@@ -344,25 +412,29 @@ impl Archivist {
         }
         info!(from = trimmed.get(), "the log begins later: retention");
         // The rest of it comes at once; but where the log is full of what waits, trims must not chase their own tail.
-        if !std::mem::take(&mut self.has_carried) {
+        if std::mem::take(&mut self.has_carried) {
+            self.patient_until = now + RETENTION_EVERY;
+        } else {
             self.retention_at = Duration::ZERO;
         }
         Ok(true)
     }
 
-    fn look_at_space(&self) {
+    fn look_at_space(&mut self, now: Duration) {
+        let broker = &*self.broker;
         let space = match self.files.space() {
             Ok(space) => space,
             Err(error) => return warn!(%error, "how full the disk is cannot be found out"),
         };
-        let why = self.broker.retention.refusal(space);
-        let mut disk_full = self.broker.archive.disk_full.write();
-        match (&why, &*disk_full) {
-            (Some(why), None) => error!(why, "sends are refused"),
-            (None, Some(_)) => info!("sends are taken again: the disk has space"),
-            _ => {}
+        let used_percent = space.used_percent();
+        let is_tight = |clean_percent| used_percent > f64::from(clean_percent);
+        if broker.retention.clean_percent.is_some_and(is_tight) && now >= self.patient_until {
+            // Senders may fill what is left before retention's turn comes.
+            self.retention_at = now;
         }
-        *disk_full = why.map(Into::into);
-        self.broker.archive.is_disk_full.store(disk_full.is_some(), Ordering::Relaxed);
+        let by_space = refusal::by_space(&self.files.describe(), broker.policy.disk_refuse_percent, space);
+        let unsealed_count = broker.index.read().unsealed_count();
+        let by_unsealed = || refusal::by_unsealed(unsealed_count, self.unsealed.as_ref());
+        broker.archive.set_refusal(by_space.or_else(by_unsealed));
     }
 }

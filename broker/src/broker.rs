@@ -16,7 +16,7 @@ use skylark_storage::clock::Clock;
 use skylark_storage::device::{Files, Space};
 use skylark_storage::{
     AppendError, CommitLog, Housekeeper, OpenError, Opened, Options, OwnFrontier, PhysicalOffset, ReadError,
-    RecoveryReport, Writer,
+    RecoveryReport, Retention, Writer,
 };
 use tracing::{error, info, warn};
 
@@ -35,7 +35,6 @@ use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
 use crate::progress::{CommitOrder, Progress};
 use crate::readers::Readers;
-use crate::retention::Retention;
 use crate::snapshots::Snapshots;
 use crate::stamp::Tentative;
 use crate::state::{Restored, State, StateError};
@@ -309,6 +308,11 @@ impl Broker {
         };
         self.archive.ring();
         Refusal::new(code, error.to_string())
+    }
+
+    /// Where the data directory is, for messages to a person.
+    pub fn directory(&self) -> String {
+        self.files.describe()
     }
 
     /// How much room the disk under the log has.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod consume;
+mod log;
 mod nameserver;
 mod produce;
 mod serve;
@@ -32,6 +33,8 @@ enum Command {
     Consume(consume::Args),
     /// Put load on a broker and measure how it bears it
     Bench(bench::Args),
+    /// Look at a data directory, without changing it
+    Log(log::Args),
 }
 
 /// Runs the command that the arguments ask for.
@@ -42,6 +45,7 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Log(args) => return log::run(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

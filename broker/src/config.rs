@@ -10,11 +10,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::Deserialize;
-use skylark_storage::Visibility;
+use skylark_storage::device::{DeviceChoice, DeviceNameError};
+use skylark_storage::{Retention, Visibility};
 
 use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
-use crate::retention::Retention;
 
 pub mod broker_conf;
 pub mod shown;
@@ -91,6 +91,13 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_SEGMENT_BYTES", value_name = "BYTES")]
     pub segment_bytes: Option<u64>,
 
+    /// How the log reaches the disk: auto, buffered, direct or uring [default: auto]
+    ///
+    /// auto measures the others in the data directory, in the background of each start, and takes the best from the
+    /// next segment on; it begins with what an earlier start found. buffered works on every file system.
+    #[arg(long, env = "SKYLARK_DEVICE", value_name = "DEVICE")]
+    pub device: Option<String>,
+
     /// Hours for which messages are kept at least [default: 72]
     ///
     /// Segments go as a whole, once their newest message is older.
@@ -102,10 +109,15 @@ pub struct Settings {
     pub retention_bytes: Option<u64>,
 
     /// How full the disk may be, in percent, before the oldest segments go whatever their age [default: 85]
+    ///
+    /// Looked at every second. Whoever has pinned what goes learns that it is gone.
     #[arg(long, env = "SKYLARK_DISK_CLEAN_PERCENT", value_name = "PERCENT")]
     pub disk_clean_percent: Option<u8>,
 
     /// How full the disk may be, in percent, before sends are refused [default: 90]
+    ///
+    /// What the broker writes itself, such as offset commits and deletions, goes on in what the log has prepared: the
+    /// rest of its segment, and the next one.
     #[arg(long, env = "SKYLARK_DISK_REFUSE_PERCENT", value_name = "PERCENT")]
     pub disk_refuse_percent: Option<u8>,
 
@@ -162,6 +174,7 @@ impl Settings {
             message_bytes_max: self.message_bytes_max.or(others.message_bytes_max),
             delay_levels: self.delay_levels.or(others.delay_levels),
             segment_bytes: self.segment_bytes.or(others.segment_bytes),
+            device: self.device.or(others.device),
             retention_hours: self.retention_hours.or(others.retention_hours),
             retention_bytes: self.retention_bytes.or(others.retention_bytes),
             disk_clean_percent: self.disk_clean_percent.or(others.disk_clean_percent),
@@ -194,6 +207,8 @@ pub struct Config {
     pub policy: Policy,
     /// Length of a segment file.
     pub segment_bytes: u64,
+    /// How the log reaches the disk.
+    pub device: DeviceChoice,
     /// How long messages are kept.
     pub retention: Retention,
     /// Bound of what is appended and not yet durable.
@@ -246,6 +261,8 @@ pub struct Policy {
     pub message_bytes_max: u32,
     /// How long messages of each delay level wait.
     pub delay_levels: DelayLevels,
+    /// Sends are refused while more of the disk is used, in percent.
+    pub disk_refuse_percent: u8,
     /// Memory of the machine: consumers within 40 % of it from the log's end count as near.
     pub memory_bytes: u64,
 }
@@ -314,13 +331,15 @@ impl Config {
             check.mistake("segment-bytes", "must be a multiple of 4096");
         }
         let retention_hours = check.within("retention-hours", settings.retention_hours, 72, 1..=24 * 36_500);
+        let disk_clean_percent = check.within("disk-clean-percent", settings.disk_clean_percent, 85, 1..=100);
+        let disk_refuse_percent =
+            check.within("disk-refuse-percent", settings.disk_refuse_percent, 90, 1..=100);
         let retention = Retention {
-            age_ms: retention_hours * 3_600_000,
+            age_ms: Some(retention_hours * 3_600_000),
             bytes_max: settings.retention_bytes,
-            clean_percent: check.within("disk-clean-percent", settings.disk_clean_percent, 85, 1..=100),
-            refuse_percent: check.within("disk-refuse-percent", settings.disk_refuse_percent, 90, 1..=100),
+            clean_percent: Some(disk_clean_percent),
         };
-        if retention.clean_percent > retention.refuse_percent {
+        if disk_clean_percent > disk_refuse_percent {
             check.mistake(
                 "disk-clean-percent",
                 "must not be above disk-refuse-percent: sends would stop first",
@@ -350,9 +369,11 @@ impl Config {
                 ),
                 message_bytes_max,
                 delay_levels: check.delay_levels(settings.delay_levels.as_deref()),
+                disk_refuse_percent,
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
+            device: check.device(settings.device.as_deref()),
             retention,
             undurable_bytes_max: check.within(
                 "undurable-bytes-max",
@@ -431,6 +452,14 @@ impl Check {
         levels.unwrap_or_else(|error: LevelsError| {
             self.mistake("delay-levels", error.to_string());
             DelayLevels::default()
+        })
+    }
+
+    fn device(&mut self, name: Option<&str>) -> DeviceChoice {
+        let choice = name.map_or_else(|| Ok(DeviceChoice::default()), str::parse);
+        choice.unwrap_or_else(|error: DeviceNameError| {
+            self.mistake("device", error.to_string());
+            DeviceChoice::default()
         })
     }
 

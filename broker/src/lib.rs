@@ -21,7 +21,8 @@
 //! | what the nameservers are told                     | `registrar`                   |
 //! | the nameserver inside                             | `hosted`                      |
 //! | what a restart begins with                        | `state`, `snapshots`          |
-//! | what becomes of finished segments                 | `archivist`, `retention`      |
+//! | what becomes of finished segments                 | `archivist`                   |
+//! | when sends are refused for the disk's sake        | `refusal`                     |
 //! | topics and groups, and how they change            | `catalog`, `changes`          |
 //! | how a broker starts, and what its parts share     | `broker`                      |
 //! | options and their meaning                         | `config`                      |
@@ -55,8 +56,8 @@ pub mod names;
 pub mod parking;
 pub mod progress;
 pub mod readers;
+pub mod refusal;
 pub mod registrar;
-pub mod retention;
 pub mod session;
 pub mod snapshots;
 pub mod stamp;

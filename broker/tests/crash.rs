@@ -4,6 +4,9 @@
 //! disk that loses what was not flushed in `simulation.rs` and in the log's own tests. What it does prove is that
 //! recovery, folding and the advertised offsets of a real process agree with what clients were told.
 //!
+//! Each start writes through another device; those that cannot be used here are skipped, with the reason, unless
+//! `SKYLARK_DEVICES=required`.
+//!
 //! `SKYLARK_CRASH_ROUNDS=100 cargo test -p skylark-broker --test crash -- --nocapture` kills a hundred times.
 
 #![allow(clippy::unwrap_used, reason = "a test says what it expects in the shortest way")]
@@ -31,6 +34,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use skylark_protocol::code::RequestCode;
 use skylark_protocol::outgoing::Value;
+use skylark_storage::device::{DeviceChoice, DeviceKind, Directory};
 use support::raw::{Answer, Raw, pull_fields, send_fields};
 use support::server::Server;
 
@@ -186,6 +190,31 @@ impl History {
     }
 }
 
+fn options(device: DeviceChoice, flush: &str) -> Vec<String> {
+    let device = device.to_string();
+    let options = ["--segment-bytes", "4194304", "--retention-bytes", "67108864", "--delay-levels", LEVELS];
+    options.into_iter().chain(["--device", &device, "--flush", flush]).map(str::to_owned).collect()
+}
+
+/// What can be chosen here.
+fn devices() -> Vec<DeviceChoice> {
+    let required = std::env::var_os("SKYLARK_DEVICES").is_some_and(|devices| devices == "required");
+    let temporary =
+        tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable");
+    let choices = DeviceKind::ALL.iter().map(|kind| DeviceChoice::Fixed(*kind)).filter(|choice| {
+        let directory = Directory::open(temporary.path()).expect("it exists").with_device(*choice);
+        match directory.check_device() {
+            Ok(()) => true,
+            Err(error) if required => panic!("{choice}: {error}"),
+            Err(error) => {
+                println!("{choice} is skipped: {error}");
+                false
+            }
+        }
+    });
+    choices.chain([DeviceChoice::Auto]).collect()
+}
+
 #[test]
 fn no_promise_is_broken_by_kills() {
     kill_again_and_again("durable");
@@ -203,14 +232,8 @@ fn kill_again_and_again(flush: &str) {
         std::env::var("SKYLARK_SEED").map_or_else(|_| rand::random(), |text| text.parse().expect("a seed"));
     println!("SKYLARK_SEED={seed}");
     let mut random = Pcg64::seed_from_u64(seed);
-    let options = [
-        ["--segment-bytes", "4194304"],
-        ["--retention-bytes", "67108864"],
-        ["--delay-levels", LEVELS],
-        ["--flush", flush],
-    ]
-    .concat();
-    let mut server = Server::start_with(&options);
+    let devices = devices();
+    let mut server = Server::start_with(&options(devices[0], flush));
     let told = (0..PRODUCERS).map(|_| Told::default()).collect();
     let mut history = History { told, ..History::default() };
     let mut connection = Raw::connect(server.broker()).expect("the broker listens");
@@ -229,6 +252,7 @@ fn kill_again_and_again(flush: &str) {
         println!("round {round}");
         history.round(&mut server, &mut random);
         let begun = Instant::now();
+        server.set_options(&options(devices[(round as usize + 1) % devices.len()], flush));
         server.restart();
         let mut connection = Raw::connect(server.broker()).expect("the broker listens");
         let probe = send_fields("probe", 0, "");

@@ -12,6 +12,7 @@ mod restarts {
     pub mod lost_indexes;
     pub mod misled;
     pub mod process;
+    pub mod stuck;
     pub mod trims;
 }
 

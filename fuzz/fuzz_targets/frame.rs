@@ -30,8 +30,10 @@ fuzz_target!(|bytes: &[u8]| {
         let remark = header.remark.as_deref();
         let Header { code, opaque, flag, .. } = header;
         let mut wire = BytesMut::new();
-        Outgoing { encoding: frame.encoding, code, opaque, flag, remark, fields: &fields }.write(0, &mut wire);
-        let (written, _) = frame::decode(&wire, usize::MAX).expect("a frame was written").expect("a whole one");
+        Outgoing { encoding: frame.encoding, code, opaque, flag, remark, fields: &fields }
+            .write(0, &mut wire);
+        let (written, _) =
+            frame::decode(&wire, usize::MAX).expect("a frame was written").expect("a whole one");
         let read = written.parse().expect("a header was written");
         assert_eq!((read.code, read.opaque, read.flag), (code, opaque, flag));
         // The binary form has no empty values; JSON stands in for it when the code needs more bits.
@@ -61,7 +63,9 @@ fuzz_target!(|bytes: &[u8]| {
     reread(TopicRouteData::decode(body), |route| TopicRouteData::decode(&route.encode()));
     reread(ClusterInfo::decode(body), |info| ClusterInfo::decode(&info.encode()));
     let _body = RegisterBrokerBody::decode(body, true, header.version);
-    reread(RegisterBrokerBody::decode(body, false, 479), |body| RegisterBrokerBody::decode(&body.encode(), false, 479));
+    reread(RegisterBrokerBody::decode(body, false, 479), |body| {
+        RegisterBrokerBody::decode(&body.encode(), false, 479)
+    });
 });
 
 fn written_as_binary(wire: &[u8]) -> bool {

@@ -1,4 +1,5 @@
 #![forbid(unsafe_code)]
+#![deny(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 #![doc = include_str!("../README.md")]
 //!
 //! # Map

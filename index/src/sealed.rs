@@ -29,6 +29,7 @@ pub use self::queue::SealedQueue;
 pub use self::segments::SealedSegments;
 
 use self::file::SealedFile;
+use self::segments::SegmentSpan;
 use self::write::Names;
 
 /// Why a question to files was not answered. What the index answers from memory is not concerned.
@@ -135,6 +136,24 @@ impl Index {
         let taken = self.sealed.replace(file);
         self.basis = basis.filter(|_| taken && !self.missing().is_empty());
         taken
+    }
+
+    /// How many finished segments still have their index in memory, because no file was written yet.
+    pub fn unsealed_count(&self) -> usize {
+        self.finished.len()
+    }
+
+    /// Forgets what memory holds of the oldest segment, if it has no file and ends at or before `to`: it counts as a
+    /// sealed one whose file is missing from here on, and can be trimmed like one. For a segment whose file could not
+    /// be written, and that is to be trimmed at once; says whether there was such a segment.
+    pub fn abandon_unsealed(&mut self, to: PhysicalOffset) -> bool {
+        if self.sealed.oldest().is_some() {
+            return false;
+        }
+        let Some(oldest) = self.finished.pop_front_if(|oldest| oldest.end() <= to) else { return false };
+        let (base, end, created_at) = (oldest.base(), oldest.end(), oldest.created_at());
+        self.sealed.push_missing(SegmentSpan { base, end, created_at });
+        true
     }
 
     /// First bytes of the sealed segments that have no file, oldest first; to be built in this order.

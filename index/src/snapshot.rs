@@ -14,7 +14,7 @@ use crate::sealed::SealedSegments;
 use crate::sealed::file::SealedFile;
 use crate::sealed::layout::file_base;
 use crate::sealed::segments::SegmentSpan;
-use crate::spine::Spine;
+use crate::spine::{DEPTH_MAX, Spine};
 
 /// First byte of a snapshot; the rest is this struct as [postcard] encodes it.
 ///
@@ -247,7 +247,7 @@ impl<'a> Snapshot<'a> {
         for (place, queue) in self.queues.iter().enumerate() {
             let id = queues.register(self.topics.get(queue.topic as usize)?, queue.number);
             // One name twice has one id.
-            if id.get() as usize != place || queue.min > queue.next {
+            if id.get() as usize != place || queue.min > queue.next || queue.next > OFFSET_MAX {
                 return None;
             }
             let origin = queue.origin.spine(self.origin_number)?;
@@ -282,6 +282,9 @@ impl<'a> Snapshot<'a> {
     }
 }
 
+/// No queue gets there, so that there is always a next offset.
+const OFFSET_MAX: u64 = u64::MAX >> 1;
+
 impl Runs {
     fn of(spine: &Spine) -> Self {
         Self { depth: spine.depth(), runs: spine.runs().to_vec() }
@@ -297,9 +300,6 @@ impl Runs {
         if ordered && sealed && deep { Spine::new(self.depth, &self.runs) } else { None }
     }
 }
-
-/// A queue with so many runs has lived for as long as there are numbers for segments.
-const DEPTH_MAX: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests;

@@ -91,6 +91,9 @@ impl Spine {
     }
 }
 
+/// A queue with so many runs has lived for as long as there are numbers for segments.
+pub(crate) const DEPTH_MAX: u32 = 1 << 31;
+
 /// How many runs the spine at `depth` has.
 fn levels(depth: u32) -> usize {
     std::iter::successors(Some(depth), |&depth| Some(jump_depth(depth)))

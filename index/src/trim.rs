@@ -14,7 +14,7 @@ use crate::index::{Index, Origin};
 use crate::queue::QueueId;
 use crate::sealed::file::{Directory, SealedFile};
 use crate::sealed::{SealedError, SealedSegments};
-use crate::spine::Spine;
+use crate::spine::{DEPTH_MAX, Spine};
 use crate::way::Way;
 
 /// What is to be trimmed, to be read without the index's lock; see [`Index::trim_plan`].
@@ -92,7 +92,8 @@ impl Index {
             Minima::Found(queues) => {
                 for (queue, min, spine) in queues {
                     let state = &mut self.queues[queue];
-                    state.min = state.min.max(min);
+                    // A file's word moves no minimum beyond what the queue has given out.
+                    state.min = state.min.max(min.min(state.next));
                     *self.queues.origin_mut(queue) = spine;
                 }
             }
@@ -104,15 +105,18 @@ impl Index {
         }
     }
 
-    /// Takes note that everything in this segment is trimmed.
+    /// Takes note that everything in this segment is trimmed. A run of a queue, of offsets or of a depth that never
+    /// were is not believed, whatever its checksum says: then the minimum is lower than it could be, and no more.
     pub(crate) fn raise(&mut self, number: u32, directory: &Directory) {
         for (run, slot) in directory.runs.iter().zip(0..) {
             let topic = directory.topic(run);
             let Some(queue) = topic.and_then(|topic| self.queues.lookup(topic, run.queue_number)) else {
-                debug_assert!(false, "the queue of every run is registered");
                 continue;
             };
             let state = &mut self.queues[queue];
+            if run.end() > state.next || run.links.depth >= DEPTH_MAX {
+                continue;
+            }
             state.min = state.min.max(run.end());
             self.queues.origin_mut(queue).follow(RunRef { segment: number, slot }, run.links);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::device::{File, Files};
+use crate::device::{File, Files, WriteRefused};
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -278,41 +278,34 @@ impl CheckpointFile {
             return Ok(None);
         }
         let file = files.open(CHECKPOINT_NAME)?;
-        let mut slots = [[0; SLOT_BYTES]; 2];
-        for (index, slot) in slots.iter_mut().enumerate() {
-            file.read_at((index * SLOT_BYTES) as u64, slot)?;
-        }
-        let read = |index: usize| {
-            let checkpoint = Checkpoint::from_slot(&slots[index])?;
-            if slot_index(checkpoint.generation) == index {
-                Ok(checkpoint)
-            } else {
-                Err(SlotError::Contradiction)
-            }
-        };
-        let (current, damaged) = match (read(0), read(1)) {
-            (Ok(a), Ok(b)) => (Ok(if a.generation > b.generation { a } else { b }), None),
-            (Ok(sound), Err(error)) | (Err(error), Ok(sound)) => {
-                // Before the second checkpoint of a log the other slot is empty.
-                let expected = error == SlotError::Empty && sound.generation == FIRST_GENERATION;
-                (Ok(sound), (!expected).then_some(error))
-            }
-            (Err(a), Err(b)) => (Err([a, b]), None),
-        };
+        let (current, damaged) = leading(read_slots(&*file)?);
         Ok(Some(Loaded { file: current.map(|current| Self { file, current }), damaged }))
     }
 
     /// Replaces the older of the two checkpoints by `next`, whose generation is set here, and makes it durable.
     ///
     /// # Errors
-    /// When the disk refuses: either checkpoint may be the one that a restart finds. The log must be poisoned.
+    /// When the disk refuses: either checkpoint may be the one that a restart finds. The log must be poisoned, unless
+    /// the error holds a [`WriteRefused`]: then the older one may be damaged, and the same can be tried again.
     pub fn store(&mut self, next: Checkpoint) -> io::Result<()> {
         let next = Checkpoint { generation: self.current.generation.saturating_add(1), ..next };
         debug_assert!(next.is_consistent(), "a checkpoint is checked on both sides of the disk: {next:?}");
-        self.file.write_at((slot_index(next.generation) * SLOT_BYTES) as u64, &next.to_slot())?;
+        let at = (slot_index(next.generation) * SLOT_BYTES) as u64;
+        self.file.write_at(at, &next.to_slot()).map_err(WriteRefused::mark)?;
         self.file.sync()?;
         self.current = next;
         Ok(())
+    }
+
+    /// Writes the newest checkpoint once more, where it stands, and makes it durable: one that a killed process left
+    /// can be read, and may be gone after a power cut. Files are removed on its word.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn store_again(&self) -> io::Result<()> {
+        self.file
+            .write_at((slot_index(self.current.generation) * SLOT_BYTES) as u64, &self.current.to_slot())?;
+        self.file.sync()
     }
 
     /// The newest checkpoint.
@@ -325,6 +318,33 @@ impl CheckpointFile {
 pub(crate) const EPOCH_LIMIT: Epoch = Epoch::new(u32::MAX - 2);
 /// Of the checkpoint that a log is created with.
 pub const FIRST_GENERATION: u64 = 1;
+
+/// What the two slots hold. A checkpoint in the other one's place is none.
+pub(crate) fn read_slots(file: &dyn File) -> io::Result<[Result<Checkpoint, SlotError>; 2]> {
+    let read = |index: usize| -> io::Result<_> {
+        let mut slot = [0; SLOT_BYTES];
+        file.read_at((index * SLOT_BYTES) as u64, &mut slot)?;
+        let checkpoint = Checkpoint::from_slot(&slot);
+        let in_place = |sound: &Checkpoint| slot_index(sound.generation) == index;
+        Ok(checkpoint.and_then(|sound| in_place(&sound).then_some(sound).ok_or(SlotError::Contradiction)))
+    };
+    Ok([read(0)?, read(1)?])
+}
+
+/// The newest of the sound checkpoints, and what is wrong with the slot whose turn was last but one.
+pub(crate) fn leading(
+    slots: [Result<Checkpoint, SlotError>; 2],
+) -> (Result<Checkpoint, [SlotError; 2]>, Option<SlotError>) {
+    match slots.into() {
+        (Ok(a), Ok(b)) => (Ok(if a.generation > b.generation { a } else { b }), None),
+        (Ok(sound), Err(error)) | (Err(error), Ok(sound)) => {
+            // Before the second checkpoint of a log the other slot is empty.
+            let expected = error == SlotError::Empty && sound.generation == FIRST_GENERATION;
+            (Ok(sound), (!expected).then_some(error))
+        }
+        (Err(a), Err(b)) => (Err([a, b]), None),
+    }
+}
 
 fn slot_index(generation: u64) -> usize {
     usize::from(generation % 2 == 1)

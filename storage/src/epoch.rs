@@ -21,6 +21,7 @@ pub struct EpochStart {
 
 /// Why an epoch began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cause {
     /// The log was opened for appends.
     Opened,

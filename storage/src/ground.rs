@@ -2,7 +2,8 @@
 //!
 //! A flush that also has to allocate blocks or to change a file's length costs twice one that does not, so files are
 //! filled by real writes ahead of the writer, in steps, and synced; `fallocate` would leave extents unwritten. While
-//! one segment is in use the next is prepared as `log/spare`; rolling renames it.
+//! one segment is in use the next is prepared as `log/spare`. Once it is full it gets its own name and a checkpoint
+//! names it, so that rolling finds everything done; a roll that comes earlier takes what there is.
 //!
 //! Where groups are not flushed one by one that does not pay: every byte would cross to the disk twice. There the bytes
 //! are only reserved.
@@ -11,10 +12,11 @@
 //!
 //! A disk that refuses to be filled harms nobody as long as groups find what is filled already: see [`Unready`].
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::device::{File, Files};
+use crate::device::{File, Files, is_full};
 use crate::offset::PhysicalOffset;
 use crate::poison::Cause;
 use crate::segment::{BLOCK_BYTES, segment_name};
@@ -38,8 +40,12 @@ pub(crate) struct Ground {
     ahead_bytes: u64,
     /// The log's position up to which the segment in use is filled.
     filled_end: AtomicU64,
+    /// Base of the newest segment that a checkpoint is known to name.
+    named: AtomicU64,
     /// Held through a step of filling: of the same zeros, written twice, the later ones would erase groups.
     stages: Mutex<Stages>,
+    /// Sealed segments that may take more space than they need, each with how many bytes are used.
+    sealed: Mutex<VecDeque<(PhysicalOffset, u64)>>,
 }
 
 /// How ground is prepared.
@@ -58,9 +64,13 @@ struct Stages {
     spare: Spare,
 }
 
+/// The next segment.
 enum Spare {
     None,
+    /// As `log/spare`.
     Filling(Stage),
+    /// Under its own name, which is durable.
+    Placed(Stage),
 }
 
 /// Why ground could not be prepared.
@@ -81,19 +91,23 @@ struct Stage {
 
 impl Ground {
     /// The ground of a log that ends at `end`, with the segment at `base` in use: the one that takes the next group,
-    /// or the one before if that is still to be made.
+    /// or the one before if that is still to be made. `newest` is the last one that the checkpoint names, behind
+    /// which recovery has left none.
     pub(crate) fn open(
         files: Arc<dyn Files>,
         filling: Filling,
         segment_bytes: u64,
         base: PhysicalOffset,
+        newest: PhysicalOffset,
         end: PhysicalOffset,
     ) -> io::Result<Self> {
         let mut active = Stage::open(&*files, &segment_name(base))?;
         // Never below the end, where groups are.
         let used_bytes = end.align_up(BLOCK_BYTES).get().saturating_sub(base.get());
         active.filled_bytes = active.filled_bytes.max(used_bytes);
-        let spare = if files.list(DIRECTORY)?.iter().any(|name| SPARE.strip_prefix("log/") == Some(name)) {
+        let spare = if newest > base {
+            Spare::Placed(Stage::open(&*files, &segment_name(base.advance(segment_bytes)))?)
+        } else if files.list(DIRECTORY)?.iter().any(|name| SPARE.strip_prefix("log/") == Some(name)) {
             Spare::Filling(Stage::open(&*files, SPARE)?)
         } else {
             Spare::None
@@ -105,7 +119,9 @@ impl Ground {
             step_bytes: (segment_bytes / 8).next_multiple_of(BLOCK_BYTES).min(STEP_BYTES_MAX),
             ahead_bytes: (segment_bytes / 4).min(AHEAD_BYTES_MAX),
             filled_end: AtomicU64::new(base.get() + active.filled_bytes),
+            named: AtomicU64::new(newest.get()),
             stages: Mutex::new(Stages { base, active, spare }),
+            sealed: Mutex::new(VecDeque::new()),
         })
     }
 
@@ -140,7 +156,14 @@ impl Ground {
         self.filled_end.load(Ordering::Acquire) >= end.get()
     }
 
-    /// Makes the segment at `base` the one in use, under its own name.
+    /// What is missing up to `end`, for a group of the segment at `base`.
+    pub(crate) fn missing_bytes(&self, base: PhysicalOffset, end: PhysicalOffset) -> u64 {
+        let stages = self.stages.lock();
+        let filled_end = if stages.base == base { stages.filled_end() } else { base };
+        end.get().saturating_sub(filled_end.get())
+    }
+
+    /// Makes the segment at `base` the one in use, under its own name. Asks nothing of the disk if that was prepared.
     ///
     /// # Errors
     /// When the disk refuses, or a flush failed.
@@ -149,40 +172,65 @@ impl Ground {
         if stages.base == base {
             return Ok(());
         }
-        let name = segment_name(base);
-        if let Spare::Filling(stage) = &stages.spare {
-            stage.file.sync().map_err(Unready::InDoubt)?;
-            self.files.rename(SPARE, &name).map_err(Unready::Refused)?;
+        match &stages.spare {
+            Spare::Placed(_) => {}
+            Spare::Filling(_) => self.place(&mut stages, base)?,
+            Spare::None => {
+                let stage = self.create(base)?;
+                self.sync_names()?;
+                stages.spare = Spare::Placed(stage);
+            }
         }
-        let next = match std::mem::replace(&mut stages.spare, Spare::None) {
-            Spare::Filling(stage) => stage,
-            Spare::None => match self.files.create(&name) {
-                // Recovery keeps a segment that an earlier roll named and nothing of which was durable.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    Stage::open(&*self.files, &name).map_err(Unready::Refused)?
-                }
-                created => Stage { file: created.map_err(Unready::Refused)?, filled_bytes: 0 },
-            },
-        };
-        // Until the name is durable too, a power cut could lose the segment with all that was flushed into it.
-        self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)?;
-        self.filled_end.store(base.get() + next.filled_bytes, Ordering::Release);
-        stages.base = base;
-        stages.active = next;
+        if let Spare::Placed(next) = std::mem::replace(&mut stages.spare, Spare::None) {
+            self.filled_end.store(base.get() + next.filled_bytes, Ordering::Release);
+            stages.base = base;
+            stages.active = next;
+        }
         Ok(())
     }
 
-    /// Cuts a sealed segment's file behind its padding record, to so many bytes.
+    /// Whether a checkpoint is known to name the segment at `base`.
+    pub(crate) fn is_named(&self, base: PhysicalOffset) -> bool {
+        // Acquire: pairs with the store behind the checkpoint, which is durable for whoever sees this.
+        self.named.load(Ordering::Acquire) >= base.get()
+    }
+
+    /// Notes that a durable checkpoint names the segment at `base`.
+    pub(crate) fn note_named(&self, base: PhysicalOffset) {
+        self.named.fetch_max(base.get(), Ordering::AcqRel);
+    }
+
+    /// The next segment, if it has its name and no checkpoint names it yet.
+    pub(crate) fn unnamed(&self) -> Option<PhysicalOffset> {
+        let stages = self.stages.lock();
+        let next = stages.base.advance(self.segment_bytes);
+        (matches!(stages.spare, Spare::Placed(_)) && !self.is_named(next)).then_some(next)
+    }
+
+    /// Leaves a sealed segment, of which so many bytes are used, to be cut.
+    pub(crate) fn note_sealed(&self, base: PhysicalOffset, bytes: u64) {
+        self.sealed.lock().push_back((base, bytes));
+    }
+
+    /// A sealed segment that is to be cut, and to how many bytes.
+    pub(crate) fn take_sealed(&self) -> Option<(PhysicalOffset, u64)> {
+        self.sealed.lock().pop_front()
+    }
+
+    /// Cuts a sealed segment's file behind the block of its padding record, which ends after so many bytes; how long
+    /// the file is then. A cut within that block would have it written again, with the records in it.
     ///
     /// # Errors
     /// When the disk refuses. Nothing is lost: the file only takes more space than it needs.
-    pub(crate) fn cut(&self, base: PhysicalOffset, bytes: u64) -> io::Result<()> {
+    pub(crate) fn cut(&self, base: PhysicalOffset, bytes: u64) -> io::Result<u64> {
+        let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         let file = self.files.open(&segment_name(base))?;
-        if file.len()? > bytes {
+        let file_bytes = file.len()?;
+        if file_bytes > bytes {
             file.set_len(bytes)?;
             file.sync()?;
         }
-        Ok(())
+        Ok(file_bytes.min(bytes))
     }
 
     /// Whether the writer, which has got to `end`, comes close to what is filled, so that preparing is urgent.
@@ -209,42 +257,88 @@ impl Ground {
     /// Prepares a step of the next segment for the writer, which has got to `end`; whether there was one to prepare.
     ///
     /// # Errors
-    /// When the disk refuses. The next roll takes what there is.
-    pub(crate) fn prepare_spare(&self, end: PhysicalOffset) -> io::Result<bool> {
+    /// When the disk refuses, which leaves the next roll what there is, or a flush of the names failed.
+    pub(crate) fn prepare_next(&self, end: PhysicalOffset) -> Result<bool, Unready> {
         let stages = &mut *self.stages.lock();
         // Not before the segment is put to use: an idle log stays small on the disk too.
         if end < stages.base.advance(self.segment_bytes / 4) {
             return Ok(false);
         }
-        let Spare::Filling(stage) = &mut stages.spare else {
-            stages.spare = Spare::Filling(self.create_spare()?);
-            return Ok(true);
-        };
-        let left = self.segment_bytes.saturating_sub(stage.filled_bytes);
-        if left == 0 {
-            return Ok(false);
-        }
-        match stage.fill(self.filling, self.step_bytes.min(left)) {
-            Ok(()) => Ok(true),
-            Err(Unready::Refused(error)) => Err(error),
-            Err(Unready::InDoubt(error)) => {
-                // No group has got there, so another file does as well.
-                stages.spare = Spare::None;
-                Err(error)
+        match &mut stages.spare {
+            Spare::None => stages.spare = Spare::Filling(self.create_spare().map_err(Unready::Refused)?),
+            Spare::Filling(stage) if stage.filled_bytes < self.segment_bytes => {
+                match stage.fill(self.filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes)) {
+                    Err(Unready::InDoubt(error)) => {
+                        // No group has got there, so another file does as well.
+                        stages.spare = Spare::None;
+                        return Err(Unready::Refused(error));
+                    }
+                    filled => filled?,
+                }
             }
+            Spare::Filling(_) => {
+                let next = stages.base.advance(self.segment_bytes);
+                self.place(stages, next)?;
+            }
+            // One whose room was given up, or that an earlier roll made.
+            Spare::Placed(stage) if stage.filled_bytes < self.segment_bytes => {
+                stage.fill(self.filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes))?;
+            }
+            Spare::Placed(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Gives the spare, which has been filled as far as it is, the name of the segment at `base`.
+    fn place(&self, stages: &mut Stages, base: PhysicalOffset) -> Result<(), Unready> {
+        if let Spare::Filling(stage) = &stages.spare {
+            stage.file.sync().map_err(Unready::InDoubt)?;
+            self.files.rename(SPARE, &segment_name(base)).map_err(Unready::Refused)?;
+        }
+        if let Spare::Filling(stage) = std::mem::replace(&mut stages.spare, Spare::None) {
+            self.sync_names()?;
+            stages.spare = Spare::Placed(stage);
+        }
+        Ok(())
+    }
+
+    /// The segment at `base`, with nothing filled.
+    fn create(&self, base: PhysicalOffset) -> Result<Stage, Unready> {
+        let name = segment_name(base);
+        match self.files.create(&name) {
+            // Recovery keeps a segment that an earlier roll named and nothing of which was durable.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Stage::open(&*self.files, &name).map_err(Unready::Refused)
+            }
+            created => Ok(Stage { file: created.map_err(Unready::Refused)?, filled_bytes: 0 }),
         }
     }
 
-    /// Gives the spare's room back to the disk; whether there was a spare.
+    /// Until a name is durable too, a power cut could lose the segment with all that was flushed into it.
+    fn sync_names(&self) -> Result<(), Unready> {
+        self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)
+    }
+
+    /// Gives the next segment's room back to the disk; whether it had any.
     fn give_up_spare(&self, stages: &mut Stages) -> Result<bool, Unready> {
-        let Spare::Filling(stage) = std::mem::replace(&mut stages.spare, Spare::None) else {
-            return Ok(false);
-        };
-        drop(stage);
-        self.files.remove(SPARE).map_err(Unready::Refused)?;
-        // Until then a power cut may bring it back, so that its room is not free.
-        self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)?;
-        Ok(true)
+        match &mut stages.spare {
+            Spare::None => Ok(false),
+            Spare::Filling(_) => {
+                stages.spare = Spare::None;
+                self.files.remove(SPARE).map_err(Unready::Refused)?;
+                // Until then a power cut may bring it back, so that its room is not free.
+                self.sync_names()?;
+                Ok(true)
+            }
+            // A checkpoint may name it, so the file stays.
+            Spare::Placed(stage) if stage.filled_bytes > 0 => {
+                stage.file.set_len(0).map_err(Unready::Refused)?;
+                stage.filled_bytes = 0;
+                stage.file.sync().map_err(Unready::InDoubt)?;
+                Ok(true)
+            }
+            Spare::Placed(_) => Ok(false),
+        }
     }
 
     fn create_spare(&self) -> io::Result<Stage> {
@@ -276,9 +370,7 @@ impl Unready {
     /// Whether nothing is wrong but the lack of space, so that waiting for some is safe and may help.
     pub(crate) fn is_full(&self) -> bool {
         match self {
-            Self::Refused(error) => {
-                matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-            }
+            Self::Refused(error) => is_full(error),
             Self::InDoubt(_) => false,
         }
     }

@@ -14,6 +14,7 @@ use crate::sync::{AtomicU64, Condvar, Mutex, Ordering};
 
 /// A group of the log that everybody may see, whole and sound.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Group {
     /// Where its 16-byte header stands.
     pub start: PhysicalOffset,

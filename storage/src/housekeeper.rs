@@ -1,4 +1,5 @@
-//! What has to be done for the log now and then, and not by the writer: ground ahead of it, and checkpoints.
+//! What has to be done for the log now and then, and not by the writer: ground ahead of it, checkpoints, and cutting
+//! what was sealed.
 
 use std::sync::Arc;
 use std::thread;
@@ -23,16 +24,24 @@ pub struct Housekeeper {
     shared: Arc<Shared>,
     /// The durable end when it was last seen to move, and when that was.
     seen: (PhysicalOffset, Duration),
+    /// Of storing checkpoints.
+    checkpoint_pause: Pause,
     /// Of filling the segment in use.
     active_pause: Pause,
     /// Of preparing the next one.
-    spare_pause: Pause,
+    next_pause: Pause,
 }
 
 impl Housekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = (shared.durable.get(), shared.clock.monotonic());
-        Self { shared, seen, active_pause: Pause::default(), spare_pause: Pause::default() }
+        Self {
+            shared,
+            seen,
+            checkpoint_pause: Pause::default(),
+            active_pause: Pause::default(),
+            next_pause: Pause::default(),
+        }
     }
 
     /// Does one thing that is due, if anything is.
@@ -66,11 +75,30 @@ impl Housekeeper {
     }
 
     fn work(&mut self) -> Result<bool, Cause> {
-        if self.is_checkpoint_due() {
-            self.shared.store_checkpoint(|_| ())?;
-            return Ok(true);
+        if self.is_checkpoint_due() && !self.checkpoint_pause.lasts(self.shared.clock.monotonic()) {
+            return self.checkpoint();
         }
-        Ok(self.prepare_active()? || self.prepare_spare())
+        // What gives space back comes before what takes it.
+        Ok(self.cut_sealed() || self.prepare_active()? || self.prepare_next()? || self.name_next()?)
+    }
+
+    /// Stores a checkpoint. Where the disk has no space for it the one before does: a restart reads more.
+    fn checkpoint(&mut self) -> Result<bool, Cause> {
+        match self.shared.store_checkpoint(|_| ()) {
+            Err(cause) if cause.is_refused_write() => {
+                if self.checkpoint_pause.begin(self.shared.clock.monotonic()) {
+                    tracing::warn!(%cause, "a checkpoint waits for space");
+                }
+                Ok(false)
+            }
+            stored => {
+                stored?;
+                if self.checkpoint_pause.end() {
+                    tracing::info!("a checkpoint was stored again");
+                }
+                Ok(true)
+            }
+        }
     }
 
     /// Fills the segment in use ahead of the writer. A disk that refuses is no harm yet: there may be enough
@@ -98,25 +126,63 @@ impl Housekeeper {
         }
     }
 
-    fn prepare_spare(&mut self) -> bool {
+    /// Fills the next segment, and gives it its name.
+    fn prepare_next(&mut self) -> Result<bool, Cause> {
         let now = self.shared.clock.monotonic();
-        if self.spare_pause.lasts(now) {
-            return false;
+        if self.next_pause.lasts(now) {
+            return Ok(false);
         }
-        match self.shared.ground.prepare_spare(self.shared.written.get()) {
+        match self.shared.ground.prepare_next(self.shared.written.get()) {
             Ok(worked) => {
-                if self.spare_pause.end() {
+                if self.next_pause.end() {
                     tracing::info!("the next segment is prepared again");
                 }
-                worked
+                Ok(worked)
             }
-            Err(error) => {
-                if self.spare_pause.begin(now) {
+            Err(Unready::Refused(error)) => {
+                if self.next_pause.begin(now) {
                     tracing::warn!(%error, "the next segment is not prepared; this is tried again");
                 }
-                false
+                Ok(false)
             }
+            Err(error @ Unready::InDoubt(_)) => Err(error.into()),
         }
+    }
+
+    /// Names the next segment in a checkpoint, which a roll would otherwise have to wait for.
+    fn name_next(&mut self) -> Result<bool, Cause> {
+        if self.next_pause.lasts(self.shared.clock.monotonic()) {
+            return Ok(false);
+        }
+        let Some(next) = self.shared.ground.unnamed() else {
+            return Ok(false);
+        };
+        match self.shared.name_segment(next) {
+            // The roll, or the next step, tries again.
+            Err(cause) if cause.is_refused_write() => {
+                if self.next_pause.begin(self.shared.clock.monotonic()) {
+                    tracing::warn!(%cause, "the next segment is not named; this is tried again");
+                }
+                Ok(false)
+            }
+            named => named.map(|()| true),
+        }
+    }
+
+    /// Cuts a sealed segment's file behind its last group. Only space hangs on it, and the next opening does not mind.
+    fn cut_sealed(&self) -> bool {
+        let Some((base, bytes)) = self.shared.ground.take_sealed() else {
+            return false;
+        };
+        let stored_bytes = self.shared.ground.cut(base, bytes).unwrap_or_else(|error| {
+            // A trim may have been faster.
+            if base >= self.shared.trimmed() {
+                tracing::warn!(%error, segment = base.get(), "a sealed segment keeps its full length");
+            }
+            self.shared.segment_bytes
+        });
+        self.shared.segments.resize(base, stored_bytes);
+        true
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -17,6 +18,7 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stopped};
 use crate::reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 use crate::recovery::{OpenError, RecoveryReport};
+use crate::retention::{Cut, Pin, PinError, PinInfo, Retained, Retention};
 use crate::segment::SEGMENT_BYTES_DEFAULT;
 use crate::staging::{NewRecord, Place, TailPolicy, Unit};
 use crate::writer::Writer;
@@ -25,15 +27,17 @@ use front::Front;
 use shared::Shared;
 
 pub use gather::{CommitError, Gather, Gatherer};
+pub use running::Running;
 pub use trim::TrimError;
 
 pub(crate) mod front;
 mod gather;
 mod open;
+mod running;
 pub(crate) mod shared;
 mod trim;
 
-/// How a log is opened.
+/// How a log is opened. Fields may be added in any release: write what you choose, and `..Options::default()`.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Length of each segment file of a log that this opening creates; an existing log keeps its own.
@@ -41,7 +45,8 @@ pub struct Options {
     /// Default 256 MiB. A multiple of 4096 from 64 KiB to 2 GiB. Space is given back by whole segments.
     pub segment_bytes: u64,
     /// How many bytes may be staged: appended, but not yet durable or not yet folded. Beyond it appends see
-    /// [`AppendError::Backpressure`], save one that finds nothing else staged.
+    /// [`AppendError::Backpressure`], save one that finds nothing else staged. While the log waits for space on the
+    /// disk they see [`AppendError::NoSpace`] at once.
     ///
     /// Default 32 MiB. More absorbs longer stalls of the disk, and lets latency grow with them.
     pub undurable_bytes_max: u64,
@@ -49,6 +54,15 @@ pub struct Options {
     ///
     /// Default 32 MiB. Whoever reads further behind reads files.
     pub tail_bytes: u64,
+    /// How many older bytes are kept in memory for those who read them in small steps; taken as they are read.
+    ///
+    /// Default 32 MiB. They come on top of `tail_bytes`, which no reader of older bytes can take.
+    pub cold_cache_bytes: u64,
+    /// How many bytes a second readers may take from files together while groups are being written. Lookups of single
+    /// records are not held up by it, and nobody is while no group has been written for 50 ms.
+    ///
+    /// Default 128 MiB. More lets a replay end sooner, and makes appends beside it slower.
+    pub cold_bytes_per_second: u64,
     /// Which frontier readers and folds follow.
     pub visibility: Visibility,
     /// How groups follow each other.
@@ -63,6 +77,8 @@ impl Default for Options {
             segment_bytes: SEGMENT_BYTES_DEFAULT,
             undurable_bytes_max: 32 << 20,
             tail_bytes: 32 << 20,
+            cold_cache_bytes: 32 << 20,
+            cold_bytes_per_second: 128 << 20,
             visibility: Visibility::default(),
             tail: TailPolicy::default(),
             repair: false,
@@ -117,6 +133,7 @@ pub struct CommitLog<T> {
 
 /// Where an appended unit stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Appended {
     /// The first byte of its first record's header.
     pub start: PhysicalOffset,
@@ -146,6 +163,22 @@ pub enum AppendError {
         /// How many may be.
         limit_bytes: u64,
     },
+    /// The disk has no space for what was appended before. The log goes on by itself, within a second, once there is
+    /// space.
+    #[error(
+        "no space left in {directory}: the log needs {needed_bytes} bytes more to go on, {available_bytes} are left, \
+         and {staged_bytes} appended bytes wait for them"
+    )]
+    NoSpace {
+        /// Where the log is.
+        directory: Arc<str>,
+        /// What the first group that waits needs, besides what is prepared for it.
+        needed_bytes: u64,
+        /// What the disk said is left: it may keep some of that for others, or for its own bookkeeping.
+        available_bytes: u64,
+        /// Bytes staged before this append.
+        staged_bytes: u64,
+    },
     /// The log takes no appends until it is opened again and recovered. What was durable stays readable.
     #[error("the log has taken no appends since the one at {at}: {cause}")]
     Poisoned {
@@ -161,6 +194,7 @@ pub enum AppendError {
 
 /// How far the log has got, at one moment. `trimmed ≤ durable_end ≤ written_end ≤ appended_end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Frontiers {
     /// The first byte that is still kept.
     pub trimmed: PhysicalOffset,
@@ -219,6 +253,11 @@ impl<T: Send + 'static> CommitLog<T> {
         locked.check(shared)?;
         let staged_bytes = locked.staging.staged_bytes().saturating_sub(shared.handover.released_bytes());
         let limit_bytes = shared.undurable_bytes_max;
+        if staged_bytes > 0
+            && let Some(refusal) = shared.lacking.refusal(staged_bytes)
+        {
+            return Err(refusal);
+        }
         if staged_bytes > 0 && staged_bytes + unit.bytes() as u64 > limit_bytes {
             // Whoever waits for room may be gathering.
             let rings = locked.is_due();
@@ -260,6 +299,16 @@ impl<T: Send + 'static> CommitLog<T> {
         Frontiers { trimmed, durable_end, written_end, appended_end, visible_end }
     }
 
+    /// Where the log begins: the low watermark, which others may follow and wait for.
+    ///
+    /// Whoever sees it here can rely on three things. No crash brings back what lies below: both checkpoints name this
+    /// beginning already. Reads that begin afterwards are refused below with [`ReadError::Trimmed`], and no pin is
+    /// granted there. The files may still be there for a moment: their space is free once the trim has returned.
+    /// Waiters are woken in the middle of a trim, before the files go.
+    pub fn trimmed(&self) -> &Frontier {
+        &self.shared.trimmed
+    }
+
     /// End of what survives a power cut.
     pub fn durable(&self) -> &Frontier {
         &self.shared.durable
@@ -280,10 +329,11 @@ impl<T: Send + 'static> CommitLog<T> {
         self.shared.read_hot(at, bytes)
     }
 
-    /// `bytes` of the log from `at` on, from the segment's file. Blocks: not for async threads.
+    /// `bytes` of the log from `at` on, from the segment's file, or from memory if they were read not long ago. Who goes
+    /// on where it left off is read ahead of. Blocks: not for async threads.
     ///
     /// # Errors
-    /// When they are not all visible, or cannot be read.
+    /// When they are not all visible, or cannot be read. Of a range that holds a damaged place the rest can be read.
     pub fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, ReadError> {
         self.shared.read_cold(at, bytes)
     }
@@ -326,11 +376,42 @@ impl<T: Send + 'static> CommitLog<T> {
     /// the checkpoint and one of the directory: not for async threads. Files that an earlier trim could not remove
     /// are tried again.
     ///
+    /// Pins do not stand in the way: whoever calls this has decided. [`Self::cut`] respects them.
+    ///
     /// # Errors
     /// When `to` lies beyond the newest segment that holds something durable, the log has stopped, or files are in
     /// the way. If the checkpoint or the directory cannot be made durable, the log is poisoned.
     pub fn trim(&self, to: PhysicalOffset) -> Result<PhysicalOffset, TrimError> {
         self.shared.trim(to)
+    }
+
+    /// Where the log may begin by this policy, the pins, the clock and the disk's space, without beginning there: for
+    /// who has to do something before [`Self::trim`]. No pin is granted below from now until the next call, so that
+    /// what is about to go is not held any more. Asks the system for the disk's space if there is a watermark.
+    pub fn cut(&self, retention: &Retention) -> Cut {
+        self.shared.cut(retention)
+    }
+
+    /// Gives up what this policy does not keep: [`Self::cut`], then [`Self::trim`]. To be called every so often.
+    ///
+    /// # Errors
+    /// As those of [`Self::trim`].
+    pub fn apply_retention(&self, retention: &Retention) -> Result<Retained, TrimError> {
+        self.shared.apply_retention(retention)
+    }
+
+    /// Holds everything from `from` on against trims by age and by size, for as long as the lease lasts; see
+    /// [`Pin`]. `holder` says who it is, to a person. The place may lie ahead of the log's end.
+    ///
+    /// # Errors
+    /// When the log begins behind `from` or is about to, the lease is too long, or there are too many pins.
+    pub fn pin(&self, from: PhysicalOffset, lease: Duration, holder: &str) -> Result<Pin, PinError> {
+        self.shared.pins.pin(from, lease, holder)
+    }
+
+    /// The pins that were granted and not dropped, in their order.
+    pub fn pins(&self) -> Vec<PinInfo> {
+        self.shared.pins.list()
     }
 
     /// Every epoch of the log that is still known, oldest first; the last one is this opening's.

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use crate::device::WriteRefused;
 use crate::offset::PhysicalOffset;
 
 /// What went wrong for good: after any of these the log must be opened again, and recovered.
@@ -28,6 +29,17 @@ pub enum Cause {
     /// A thread of the log panicked.
     #[error("the {0} panicked")]
     Thread(&'static str),
+}
+
+impl Cause {
+    /// Whether nothing is in doubt yet: a write found no space, and no flush has failed, so that the same bytes may be
+    /// written to the same place again.
+    pub(crate) fn is_refused_write(&self) -> bool {
+        match self {
+            Self::Write(error) | Self::Checkpoint(error) => WriteRefused::is_in(error),
+            _ => false,
+        }
+    }
 }
 
 /// Why nothing more is going to happen.

@@ -1,21 +1,27 @@
 //! Reading back: the newest bytes from memory, older ones from the files. Nothing beyond the visible end.
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::device::{File, Files};
 use crate::group::{Chain, GROUP_HEADER_BYTES, GroupError, GroupHeader};
 use crate::log::shared::{DurablePoint, Shared};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError, RecordFields, RecordHeader};
 use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentError, segment_name};
-use crate::sync::Mutex;
 
+use cold::Request;
+
+pub(crate) use cold::Cold;
+pub(crate) use hot::HotTail;
 pub use scan::Scan;
 
+mod budget;
+mod cold;
+mod hot;
+mod open_files;
+mod pieces;
 mod scan;
 
 /// Why something could not be read. Nothing else about the log is in doubt but what the variant says.
@@ -96,11 +102,15 @@ pub enum ReadError {
         /// What it carries.
         found: Chain,
     },
-    /// The disk refused.
-    #[error("offset {at} could not be read: {error}")]
+    /// The disk refused. What stands elsewhere may be readable, and is worth asking for.
+    #[error("offset {at} could not be read, from byte {position} of {file} on: {error}")]
     Io {
         /// What was asked for.
         at: PhysicalOffset,
+        /// The segment's file.
+        file: String,
+        /// Where in the file that is.
+        position: u64,
         /// What the disk said.
         error: Arc<io::Error>,
     },
@@ -108,6 +118,7 @@ pub enum ReadError {
 
 /// A record of the log's user, whole and sound.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OwnedRecord {
     /// What its header says.
     pub fields: RecordFields,
@@ -124,123 +135,12 @@ impl OwnedRecord {
 
 /// What came before a place in the log: two logs that agree on it have one history up to there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ChainPoint {
     /// What the first group behind the place carries, or will.
     pub chain: Chain,
     /// Of the last record in front of it; zero at the log's beginning.
     pub epoch: Epoch,
-}
-
-/// The newest bytes of the log, kept in memory: the chunks they were staged in.
-pub(crate) struct HotTail {
-    bytes_min: u64,
-    parts: Mutex<VecDeque<Part>>,
-}
-
-/// The finished front of a chunk.
-struct Part {
-    base: PhysicalOffset,
-    bytes: Bytes,
-}
-
-impl HotTail {
-    pub(crate) fn new(bytes_min: u64) -> Self {
-        Self { bytes_min, parts: Mutex::new(VecDeque::new()) }
-    }
-
-    /// Takes the finished front of the newest chunk, in place of a shorter one, and lets go of what is too old.
-    pub(crate) fn extend(&self, base: PhysicalOffset, bytes: Bytes) {
-        let end = base.advance(bytes.len() as u64);
-        let mut parts = self.parts.lock();
-        match parts.back_mut().filter(|part| part.base == base) {
-            Some(part) => part.bytes = bytes,
-            None => parts.push_back(Part { base, bytes }),
-        }
-        while parts.front().is_some_and(|part| part.end().advance(self.bytes_min) < end) {
-            parts.pop_front();
-        }
-    }
-
-    /// Lets go of what lies below `beginning`, where a segment begins, as a chunk does.
-    pub(crate) fn trim(&self, beginning: PhysicalOffset) {
-        self.parts.lock().retain(|part| part.base >= beginning);
-    }
-
-    fn get(&self, at: PhysicalOffset, bytes: u64) -> Option<Bytes> {
-        let parts = self.parts.lock();
-        // Most readers are close to the end.
-        let part = parts.iter().rev().find(|part| part.base <= at)?;
-        let from = usize::try_from(at.since(part.base)).ok()?;
-        let to = from.checked_add(usize::try_from(bytes).ok()?)?;
-        (to <= part.bytes.len()).then(|| part.bytes.slice(from..to))
-    }
-}
-
-impl Part {
-    fn end(&self) -> PhysicalOffset {
-        self.base.advance(self.bytes.len() as u64)
-    }
-}
-
-/// The segment files that were read last, open.
-pub(crate) struct ColdFiles {
-    files: Arc<dyn Files>,
-    open: Mutex<OpenFiles>,
-}
-
-#[derive(Default)]
-struct OpenFiles {
-    /// Newest use last.
-    segments: Vec<(PhysicalOffset, Arc<dyn File>)>,
-    /// No segment below this is kept open: its file would take space for as long.
-    beginning: PhysicalOffset,
-}
-
-/// How many files stay open for readers.
-const OPEN_FILES_MAX: usize = 16;
-
-impl ColdFiles {
-    pub(crate) fn new(files: Arc<dyn Files>) -> Self {
-        Self { files, open: Mutex::default() }
-    }
-
-    /// Up to `bytes` of the segment that begins at `base`, from `at` on; fewer where its file ends.
-    fn read(&self, base: PhysicalOffset, at: PhysicalOffset, bytes: u64) -> io::Result<Bytes> {
-        let length = usize::try_from(bytes).map_err(io::Error::other)?;
-        let mut buffer = vec![0; length];
-        let read = self.file(base)?.read_at(at.since(base), &mut buffer)?;
-        buffer.truncate(read);
-        Ok(buffer.into())
-    }
-
-    fn file(&self, base: PhysicalOffset) -> io::Result<Arc<dyn File>> {
-        {
-            let OpenFiles { segments, .. } = &mut *self.open.lock();
-            if let Some(index) = segments.iter().position(|(of, _)| *of == base) {
-                let entry = segments.remove(index);
-                let file = Arc::clone(&entry.1);
-                segments.push(entry);
-                return Ok(file);
-            }
-        }
-        // Not under the lock, which others need for files that are open.
-        let file = self.files.open(&segment_name(base))?;
-        let OpenFiles { segments, beginning } = &mut *self.open.lock();
-        if base >= *beginning {
-            if segments.len() == OPEN_FILES_MAX {
-                segments.remove(0);
-            }
-            segments.push((base, Arc::clone(&file)));
-        }
-        Ok(file)
-    }
-
-    /// Closes the files of the segments below `beginning`, for good.
-    pub(crate) fn trim(&self, beginning: PhysicalOffset) {
-        let mut open = self.open.lock();
-        open.segments.retain(|(base, _)| *base >= beginning);
-        open.beginning = beginning;
-    }
 }
 
 impl Shared {
@@ -253,9 +153,10 @@ impl Shared {
     pub(crate) fn read_cold(&self, at: PhysicalOffset, bytes: u32) -> Result<Bytes, ReadError> {
         self.check_kept(at)?;
         self.check_visible(at, u64::from(bytes))?;
-        let read = self.read_file(at, u64::from(bytes))?;
+        let read = self.cold.read(self.request(at, bytes.into()));
+        let read = read.map_err(|error| self.io_error(at, error))?;
         if read.len() < bytes as usize {
-            return Err(ReadError::Missing { at, bytes: bytes.into() });
+            return Err(self.short(at, bytes.into()));
         }
         Ok(read)
     }
@@ -263,8 +164,27 @@ impl Shared {
     pub(crate) fn record_at(&self, at: PhysicalOffset) -> Result<OwnedRecord, ReadError> {
         self.check_kept(at)?;
         self.check_visible(at, RECORD_HEADER_BYTES as u64)?;
+        match self.record(at, Cold::find) {
+            // Memory may hold what the file held before it was written: past the page cache, by another path.
+            Err(ReadError::NotARecord { .. } | ReadError::Damaged { .. }) => {
+                self.cold.forget(at, LOOK_UP_BYTES);
+                self.record(at, Cold::look_up).map_err(|error| self.check_kept(at).err().unwrap_or(error))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn record(&self, at: PhysicalOffset, read: ReadFile) -> Result<OwnedRecord, ReadError> {
         let visible_bytes = self.visible().get().since(at);
-        let front = self.read(at, visible_bytes.min(HEADER_AND_HEAD_BYTES_MAX))?;
+        let front = match self.hot.get(at, visible_bytes.min(HEADER_AND_HEAD_BYTES_MAX)) {
+            Some(front) => front,
+            // Most records are short, and come whole with their front.
+            None => match self.read_file(at, visible_bytes.min(LOOK_UP_BYTES), read) {
+                // Something behind the record may be what cannot be read.
+                Err(ReadError::Io { .. }) => self.front(at, read)?,
+                front => front?,
+            },
+        };
         let header = RecordHeader::parse(self.seed, at, &front)
             .map_err(|error| ReadError::NotARecord { at, error })?;
         let fields = header.fields();
@@ -273,28 +193,52 @@ impl Shared {
         }
         let stored_bytes = header.stored_bytes();
         self.check_visible(at, stored_bytes)?;
-        let bytes = self.read(at, stored_bytes)?;
+        let bytes = match usize::try_from(stored_bytes) {
+            Ok(stored) if stored <= front.len() => front.slice(..stored),
+            _ => match self.hot.get(at, stored_bytes) {
+                Some(bytes) => bytes,
+                None => self.read_file(at, stored_bytes, read)?,
+            },
+        };
         match Record::parse(self.seed, at, &bytes) {
             Ok(_) => Ok(OwnedRecord { fields, bytes }),
             Err(error) => Err(ReadError::Damaged { at, error }),
         }
     }
 
-    /// Up to `bytes` that have been found visible, from wherever they are; fewer where the segment ends.
-    fn read(&self, at: PhysicalOffset, bytes: u64) -> Result<Bytes, ReadError> {
-        match self.hot.get(at, bytes) {
-            Some(bytes) => Ok(bytes),
-            None => self.read_file(at, bytes),
-        }
+    /// A record's header and head, and nothing behind them.
+    fn front(&self, at: PhysicalOffset, read: ReadFile) -> Result<Bytes, ReadError> {
+        let header = self.read_file(at, RECORD_HEADER_BYTES as u64, read)?;
+        let head_bytes = header.get(HEAD_BYTES_AT).copied().unwrap_or_default();
+        self.read_file(at, RECORD_HEADER_BYTES as u64 + u64::from(head_bytes), read)
     }
 
-    fn read_file(&self, at: PhysicalOffset, bytes: u64) -> Result<Bytes, ReadError> {
+    /// Up to `bytes` that have been found visible, from a file; fewer where the segment ends.
+    fn read_file(&self, at: PhysicalOffset, bytes: u64, read: ReadFile) -> Result<Bytes, ReadError> {
+        read(&self.cold, self.request(at, bytes)).map_err(|error| self.io_error(at, error))
+    }
+
+    fn request(&self, at: PhysicalOffset, bytes: u64) -> Request<'_> {
+        let left = at.align_down(self.segment_bytes).advance(self.segment_bytes).since(at);
+        let visible_end = self.visible().get();
+        Request { at, bytes: bytes.min(left), visible_end, written: &self.written }
+    }
+
+    fn io_error(&self, at: PhysicalOffset, error: io::Error) -> ReadError {
         let base = at.align_down(self.segment_bytes);
-        let left = base.advance(self.segment_bytes).since(at);
-        self.cold.read(base, at, bytes.min(left)).map_err(|error| {
-            // It may have been trimmed since that was looked at.
-            self.check_kept(at).err().unwrap_or_else(|| ReadError::Io { at, error: Arc::new(error) })
+        // It may have been trimmed since that was looked at.
+        self.check_kept(at).err().unwrap_or_else(|| ReadError::Io {
+            at,
+            file: segment_name(base),
+            position: at.since(base),
+            error: Arc::new(error),
         })
+    }
+
+    /// Why there is less than was asked for.
+    fn short(&self, at: PhysicalOffset, bytes: u64) -> ReadError {
+        // A file that is about to be removed is cut first.
+        self.check_kept(at).err().unwrap_or(ReadError::Missing { at, bytes })
     }
 
     /// See [`crate::CommitLog::chain_at`].
@@ -313,7 +257,11 @@ impl Shared {
             return Ok(None);
         }
         let first = base.advance(BLOCK_BYTES);
-        let header = GroupHeader::parse(self.seed, first, &self.read(first, GROUP_HEADER_BYTES as u64)?)
+        let front = match self.hot.get(first, GROUP_HEADER_BYTES as u64) {
+            Some(front) => front,
+            None => self.read_file(first, GROUP_HEADER_BYTES as u64, Cold::look_up)?,
+        };
+        let header = GroupHeader::parse(self.seed, first, &front)
             .map_err(|error| ReadError::NotAGroup { at: first, error })?;
         Ok(Some(ChainPoint { chain: header.chain(), epoch }))
     }
@@ -333,5 +281,12 @@ impl Shared {
     }
 }
 
+/// A way to read from a segment's file.
+type ReadFile = fn(&Cold, Request<'_>) -> io::Result<Bytes>;
+
+/// What is read to find a record of unknown length.
+const LOOK_UP_BYTES: u64 = BLOCK_BYTES;
+/// Where a record's header says how long its head is. Not to be believed before the checksum is.
+const HEAD_BYTES_AT: usize = 5;
 /// As much as a header's checksum covers at most.
 const HEADER_AND_HEAD_BYTES_MAX: u64 = RECORD_HEADER_BYTES as u64 + u8::MAX as u64;

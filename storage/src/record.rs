@@ -257,6 +257,21 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// What the record is.
+    pub fn kind(&self) -> Kind {
+        Kind(self.header.kind)
+    }
+
+    /// The first bytes of its payload, which the append's callback finished.
+    pub fn head(&self) -> &'a [u8] {
+        self.payload.get(..usize::from(self.header.head_bytes)).unwrap_or_default()
+    }
+
+    /// What follows the head.
+    pub fn rest(&self) -> &'a [u8] {
+        self.payload.get(usize::from(self.header.head_bytes)..).unwrap_or_default()
+    }
+
     /// Reads and checks the whole record that stands `at` the start of `bytes`, checksums and filling included.
     ///
     /// # Errors

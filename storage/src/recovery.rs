@@ -59,6 +59,7 @@
 //! readable is not being durable, and a flush alone skips pages that the kernel believes clean.
 
 use std::io;
+use std::ops::Range;
 
 use self::directory::Directory;
 use self::scan::{Scan, Tip};
@@ -74,20 +75,25 @@ use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentFields, is_segment_length, segment_name};
+use crate::segment::{
+    BLOCK_BYTES, CLOSING_BYTES, SEGMENT_BYTES_DEFAULT, SegmentFields, is_segment_length, segment_name,
+};
 
 mod cut;
-mod directory;
+pub(crate) mod directory;
 mod error;
 mod group_check;
-mod scan;
-mod search;
-mod segments;
+mod report;
+pub(crate) mod scan;
+pub(crate) mod search;
+pub(crate) mod segments;
 
 pub use self::error::{Corruption, Evidence, OpenError};
-pub use self::search::SEARCH_BYTES;
+pub use self::report::RecoveryReport;
+pub use self::search::{SEARCH_BYTES, Word};
 
-/// How a log is opened.
+/// How a log is recovered. Fields may be added in any release: write what you choose, and
+/// `..RecoveryOptions::default()`.
 #[derive(Clone, Copy, Debug)]
 pub struct RecoveryOptions {
     /// Nominal length of the segments of a log that this opening creates; an existing log keeps its own.
@@ -98,7 +104,14 @@ pub struct RecoveryOptions {
     pub repair: bool,
 }
 
+impl Default for RecoveryOptions {
+    fn default() -> Self {
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, log_id: None, repair: false }
+    }
+}
+
 /// A log that is ready for its next append, which must be the epoch record of [`Recovered::epoch`].
+#[non_exhaustive]
 pub struct Recovered {
     /// The checkpoint, which names `epoch` already.
     pub checkpoint: CheckpointFile,
@@ -122,6 +135,7 @@ pub struct Recovered {
 
 /// Where the group behind a log's end goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum NextGroup {
     /// Into the segment that holds the end: right there, or in the next block if one is left.
     Continues {
@@ -138,40 +152,6 @@ pub enum NextGroup {
     },
 }
 
-/// What recovery found and did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryReport {
-    /// There was no log: this opening created it.
-    pub created: bool,
-    /// The log had been closed.
-    pub clean: bool,
-    /// Segments that are named.
-    pub segments: u64,
-    /// The log's first byte.
-    pub start: PhysicalOffset,
-    /// The log's end.
-    pub end: PhysicalOffset,
-    /// Bytes from where the scan began to the end.
-    pub scanned_bytes: u64,
-    /// Groups in them.
-    pub scanned_groups: u64,
-    /// Bytes searched for witnesses behind the end.
-    pub searched_bytes: u64,
-    /// Bytes that could be read but were not known to be durable, and were written again.
-    pub rewritten_bytes: u64,
-    /// Bytes behind the end, in whole blocks, that were not zero, and are now.
-    pub cut_bytes: u64,
-    /// A group behind the end vouches for bytes that are missing, but a leader wrote it, not this node. What was
-    /// acknowledged may be missing here: leave the in-sync set and fetch again.
-    pub doubt: bool,
-    /// One of the checkpoint's slots was damaged, which a power cut during a checkpoint explains.
-    pub slot_damaged: bool,
-    /// Files that belonged to no named segment, and were removed.
-    pub removed: Vec<String>,
-    /// The corruption that was cut at the operator's request: the first that was found.
-    pub repaired: Option<Corruption>,
-}
-
 /// Brings the log in the data directory to a state that takes appends, or creates one. The caller holds the
 /// directory's lock.
 ///
@@ -180,20 +160,30 @@ pub struct RecoveryReport {
 /// durable are gone. What the log held is still there.
 pub fn recover(files: &dyn Files, options: &RecoveryOptions) -> Result<Recovered, OpenError> {
     let mut recovery = Recovery::begin(files, options)?;
-    let (scanned, found, epochs) = loop {
-        recovery.judge_directory()?;
-        let scanned = recovery.scan()?;
-        let found = recovery.judge_end(&scanned)?;
-        match recovery.epochs(&scanned) {
-            Err(OpenError::Corrupt(damage)) if options.repair => recovery.give_up(damage),
-            epochs => break (scanned, found, epochs?),
-        }
-    };
+    let (scanned, found, epochs) = recovery.judge()?;
     // Up to here everything was looked at and nothing touched.
     recovery.remove_left_over()?;
     recovery.write_again(&scanned)?;
     recovery.cut(&scanned.tip, &found)?;
     recovery.finish(&scanned.tip, epochs)
+}
+
+/// What [`recover`] would find and do; nothing is touched. The numbers of bytes are those that it would write.
+///
+/// # Errors
+/// As those of [`recover`].
+pub fn preview(files: &dyn Files, options: &RecoveryOptions) -> Result<RecoveryReport, OpenError> {
+    let mut recovery = Recovery::begin(files, options)?;
+    let (scanned, found, _) = recovery.judge()?;
+    let Recovery { ref checkpoint, ref mut report, .. } = recovery;
+    let Checkpoint { oldest_segment, newest_segment, segment_bytes, .. } = *checkpoint;
+    report.segments = newest_segment.since(oldest_segment) / segment_bytes + 1;
+    (report.start, report.end) = (oldest_segment, scanned.tip.end);
+    report.cut_bytes = found.remains.iter().map(|remains| remains.end.since(remains.start)).sum();
+    let rewritten = recovery.unattested(&scanned);
+    recovery.report.rewritten_bytes = rewritten.iter().map(|range| range.end.since(range.start)).sum();
+    recovery.report.removed = recovery.left_over_names();
+    Ok(recovery.report)
 }
 
 /// What a scan found.
@@ -262,6 +252,19 @@ impl<'a> Recovery<'a> {
         Ok(Self { files, segments, directory, repair, file, checkpoint, believe, gave_up, left_over, report })
     }
 
+    /// Looks at everything, and touches nothing.
+    fn judge(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
+        loop {
+            self.judge_directory()?;
+            let scanned = self.scan()?;
+            let found = self.judge_end(&scanned)?;
+            match self.epochs(&scanned) {
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage),
+                epochs => return Ok((scanned, found, epochs?)),
+            }
+        }
+    }
+
     /// Rows D5 to D15.
     fn judge_directory(&mut self) -> Result<(), OpenError> {
         if self.report.created {
@@ -326,7 +329,7 @@ impl<'a> Recovery<'a> {
         if self.believe {
             self.give_up_behind(end);
         }
-        let mut found = search::search(&mut self.segments, &self.checkpoint, end)?;
+        let mut found = search::search(&mut self.segments, &self.checkpoint, end, &mut |_, _| ())?;
         if let Some(Witness { at: witness, attested_end }) = found.witness {
             let base = self.segments.base_of(end);
             let evidence = Evidence::Witness { witness, attested_end };
@@ -382,17 +385,27 @@ impl<'a> Recovery<'a> {
 
     fn epoch_record(&mut self, at: PhysicalOffset) -> io::Result<Option<EpochRecord>> {
         let seed = self.checkpoint.log_id.seed();
-        let bytes = self.segments.read(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
+        // The history is long where a log is opened often, and its records are far apart.
+        let bytes = self.segments.read_alone(at, RECORD_HEADER_BYTES + EPOCH_PAYLOAD_BYTES)?;
         let record = Record::parse(seed, at, bytes).ok().filter(|r| r.header.fields().kind == Kind::EPOCH);
         Ok(record
             .and_then(|record| EpochRecord::parse(record.payload).ok())
             .filter(|record| record.start == at))
     }
 
+    fn left_over_names(&self) -> Vec<String> {
+        let segments = self.left_over.iter().map(|base| segment_name(*base));
+        segments.chain(self.directory.unfinished.iter().cloned()).collect()
+    }
+
     fn remove_left_over(&mut self) -> io::Result<()> {
-        let names =
-            self.left_over.iter().map(|base| segment_name(*base)).chain(self.directory.unfinished.drain(..));
-        self.report.removed = names.collect();
+        // What a trim left goes on the checkpoint's word alone: were that gone after a power cut, the one before it
+        // would miss the files.
+        let is_trimmed = self.left_over.iter().any(|base| *base < self.checkpoint.oldest_segment);
+        if let Some(file) = self.file.as_ref().filter(|_| is_trimmed) {
+            file.store_again()?;
+        }
+        self.report.removed = self.left_over_names();
         for name in &self.report.removed {
             self.files.remove(name)?;
         }
@@ -400,17 +413,23 @@ impl<'a> Recovery<'a> {
         Ok(())
     }
 
+    /// What can be read and is not known to be durable, each range within one segment, to the end of its last block: the
+    /// zeros behind a group were written with it, and are relied on where the next one stands in another block.
+    fn unattested(&self, scanned: &Scanned) -> Vec<Range<PhysicalOffset>> {
+        let ranges = scanned.stored_ends.iter().map(|&to| {
+            // Of the last byte: a group may end where its segment does.
+            let base = self.segments.base_of(PhysicalOffset::new(to.get() - 1));
+            let from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
+            let from = if from <= base.advance(BLOCK_BYTES) { base } else { from };
+            (from < to).then(|| from..to.align_up(BLOCK_BYTES))
+        });
+        ranges.flatten().collect()
+    }
+
     /// Makes durable what could be read and is not known to be.
     fn write_again(&mut self, scanned: &Scanned) -> io::Result<()> {
-        for &to in &scanned.stored_ends {
-            let base = self.segments.base_of(to);
-            let mut from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
-            if from <= base.advance(BLOCK_BYTES) {
-                from = base;
-            }
-            if from < to {
-                self.report.rewritten_bytes += cut::write_again(&mut self.segments, from..to)?;
-            }
+        for range in self.unattested(scanned) {
+            self.report.rewritten_bytes += cut::write_again(&mut self.segments, range)?;
         }
         Ok(())
     }

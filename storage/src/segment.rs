@@ -138,12 +138,13 @@ impl SegmentHeader {
         if header.magic != MAGIC {
             return Err(SegmentError::Magic);
         }
-        if header.format_version.get() != FORMAT_VERSION {
-            return Err(SegmentError::FormatVersion { found: header.format_version.get() });
-        }
+        // In this order, because every version keeps its checksum here: a flipped bit is not another release.
         let (found, computed) = (header.crc.get(), header.sum());
         if found != computed {
             return Err(SegmentError::Crc { found, computed });
+        }
+        if header.format_version.get() != FORMAT_VERSION {
+            return Err(SegmentError::FormatVersion { found: header.format_version.get() });
         }
         if header.zero.get() != 0 {
             return Err(SegmentError::NotZero);
@@ -185,6 +186,14 @@ pub fn segment_base(name: &str) -> Option<PhysicalOffset> {
     let digits = name.strip_suffix(".seg").filter(|digits| digits.len() == 20)?;
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok().map(PhysicalOffset::new))?
 }
+
+/// Whether all bytes are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(ZEROS.len()).all(|chunk| *chunk == ZEROS[..chunk.len()])
+}
+
+/// Compared with, because comparing runs of bytes is what processors and libraries do fastest.
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, RecordFields, RecordHeader, payload_crc};
 use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader};
 
+pub use chunk::TailMemory;
 use chunk::{Filler, Pool, Slot, Source};
 use copies::{Copies, Ticket};
 pub(crate) use unit::Unit;
@@ -46,6 +47,7 @@ mod unit;
 
 /// Where a group ends, and the next one starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TailPolicy {
     /// Large groups pad, small ones pack: space on disk stays near the records' size at every load. Relies on a
     /// torn sector being old or new, never neither, because the block that two groups share is written twice.
@@ -223,7 +225,8 @@ impl Staging {
             is_new: matches!(beginning, Beginning::Begins { .. }),
         };
         // A clock may have been behind when the segment was created.
-        let stored_at = stored_at.max(created_at);
+        // No record of it can be later than its header can say, whatever a checkpoint claims.
+        let stored_at = stored_at.clamp(created_at, created_at.saturating_add(u64::from(u32::MAX)));
         let mut staging = Self {
             seed: constants.log_id.seed(),
             constants,

@@ -10,6 +10,7 @@ use crate::device::{Device, Operation};
 use crate::ground::Unready;
 use crate::group::Chain;
 use crate::handover::Group;
+use crate::lack::Lack;
 use crate::log::front::{Front, Lingering};
 use crate::log::shared::{DurablePoint, Shared};
 use crate::log::{Step, Visibility};
@@ -24,12 +25,13 @@ use crate::staging::{Closed, OpenGroup, Sealed, Staging};
 ///
 /// ```text
 ///  take ──► seal ──► segment ready? ──► write, flush ──► publish ──► hand over ──► wake
-///                         │ no: rename the spare, sync, checkpoint, attach
+///                         │ no: attach the next, which the housekeeper has prepared and named, or do that first
 /// ```
 ///
 /// After anything on this way fails nothing is published any more, and the log is poisoned. Only a disk without
-/// space for the group is waited for, until the log is to be closed: nothing of the group has been written then, so
-/// no promise is in doubt. Appends are held back by the bytes that are staged meanwhile.
+/// space for the group is waited for, until the log is to be closed: no flush has failed then, and nobody was told
+/// of the group, so no promise is in doubt. Some of it may have been written already, where the disk refuses a write
+/// to a range that was prepared; the same bytes then go to the same place again. Appends are refused meanwhile.
 ///
 /// An appender that is alone may go this way with its group while the writer sleeps: see [`crate::log::Gather`].
 pub struct Writer<T> {
@@ -37,7 +39,7 @@ pub struct Writer<T> {
     front: Arc<Front<T>>,
 }
 
-/// Why a segment is not ready for a group.
+/// Why a group is not on the disk.
 enum Obstacle {
     /// There is no space; trying again is safe.
     Full(Cause),
@@ -297,12 +299,13 @@ impl Press {
         })
     }
 
-    /// Brings a group to the disk for whoever has found itself alone.
-    pub(crate) fn write_alone(&mut self, group: Closed) {
+    /// Brings a group to the disk for whoever has found itself alone; whether the writer has nothing left to do with it.
+    pub(crate) fn write_alone<T>(&mut self, front: &Front<T>, group: Closed) -> bool {
         let group = self.seal(group);
-        if let Err(cause) = self.print(&group) {
+        if let Err(cause) = self.write(front, group) {
             self.shared.poison(cause);
         }
+        self.held.is_none()
     }
 
     fn seal(&self, group: Closed) -> Sealed {
@@ -310,17 +313,24 @@ impl Press {
     }
 
     fn write<T>(&mut self, front: &Front<T>, group: Sealed) -> Result<Step, Cause> {
-        match self.make_ready(&group) {
+        match self.make_ready(&group).and_then(|()| self.print(&group)) {
             Ok(()) => {
                 if self.pause.end() {
+                    self.shared.lacking.set(None);
                     tracing::info!("the log goes on: there is space again");
                 }
-                self.print(&group).map(|()| Step::Worked)
+                self.publish(&group).map(|()| Step::Worked)
             }
             Err(Obstacle::Full(cause)) if !front.is_closing() => {
+                let lack = self.lack(&group);
                 if self.pause.begin(self.shared.clock.monotonic()) {
-                    tracing::warn!(%cause, start = group.start.get(), "the log waits for space");
+                    let Lack { directory, needed_bytes, available_bytes } = &lack;
+                    tracing::warn!(
+                        %cause, %directory, needed_bytes, available_bytes, start = group.start.get(),
+                        "the log waits for space"
+                    );
                 }
+                self.shared.lacking.set(Some(lack));
                 self.held = Some(group);
                 self.flush_if_due()
             }
@@ -335,16 +345,38 @@ impl Press {
         Ok(())
     }
 
-    /// Brings a group, for which the segment is ready, to the disk and to everybody who waits for it.
-    fn print(&mut self, group: &Sealed) -> Result<(), Cause> {
-        // A segment that is finished is durable before anybody learns of it, so that nothing made of it outlives it.
-        let is_finished = group.end == group.segment_base.advance(self.shared.segment_bytes);
-        let flush = is_finished || self.shared.visibility == Visibility::Durable;
+    /// Brings a group, for which the segment is ready, to the disk. May be asked again for the same group.
+    fn print(&mut self, group: &Sealed) -> Result<(), Obstacle> {
         let at = group.write_from.since(group.segment_base);
+        let pieces = group.pieces(&self.blocks);
         let began = self.shared.clock.monotonic();
-        self.operate(Operation { at, pieces: group.pieces(&self.blocks), flush })?;
+        self.operate(Operation { at, pieces, flush: self.flushes(group) })?;
         self.took = self.shared.clock.monotonic().saturating_sub(began);
         self.group_bytes = group.stored_end.since(group.start);
+        Ok(())
+    }
+
+    /// Whether a group is flushed as it is written. A segment that is finished is durable before anybody learns of it,
+    /// so that nothing made of it outlives it.
+    fn flushes(&self, group: &Sealed) -> bool {
+        let is_finished = group.end == group.segment_base.advance(self.shared.segment_bytes);
+        is_finished || self.shared.visibility == Visibility::Durable
+    }
+
+    /// What the disk lacks for a group.
+    fn lack(&self, group: &Sealed) -> Lack {
+        let (ground, files) = (&self.shared.ground, &self.shared.files);
+        let end = group.stored_end.align_up(BLOCK_BYTES);
+        // Where the ground is there, the disk has refused to write to it.
+        let missing = ground.missing_bytes(group.segment_base, end);
+        let needed_bytes = if missing > 0 { missing } else { end.since(group.write_from) };
+        let available_bytes = files.space().map_or(0, |space| space.available_bytes);
+        Lack { directory: files.describe().into(), needed_bytes, available_bytes }
+    }
+
+    /// Takes a group that is on the disk to everybody who waits for it.
+    fn publish(&mut self, group: &Sealed) -> Result<(), Cause> {
+        let flush = self.flushes(group);
         self.chain = group.chain;
         self.stored_end = group.stored_end;
         // A group that only seals what the opening before left stands in front of this opening's epoch.
@@ -397,29 +429,24 @@ impl Press {
         }
         let shared = Arc::clone(&self.shared);
         shared.ground.advance(base)?;
-        let named = shared.checkpoint.lock().current().newest_segment;
-        if named < base {
-            shared.store_checkpoint(|checkpoint| checkpoint.newest_segment = base)?;
+        if !shared.ground.is_named(base) {
+            shared.name_segment(base)?;
         }
         let attached = self.device.attach(&segment_name(base));
         attached.map_err(|error| Cause::Segment(Arc::new(error)))?;
         if let Some(sealed) = self.attached.replace(base) {
-            // Only space hangs on it, and the next opening does not mind.
-            if let Err(error) = shared.ground.cut(sealed, self.stored_end.since(sealed)) {
-                tracing::warn!(%error, segment = sealed.get(), "a sealed segment keeps its full length");
-                shared.segments.resize(sealed, shared.segment_bytes);
-            }
+            shared.ground.note_sealed(sealed, self.stored_end.since(sealed));
         }
         Ok(())
     }
 
-    fn operate(&mut self, operation: Operation) -> Result<(), Cause> {
+    fn operate(&mut self, operation: Operation) -> Result<(), Obstacle> {
         let ticket = self.device.submit(operation);
         let outcome = match self.device.complete() {
             Some((completed, outcome)) if completed == ticket => outcome,
             _ => Err(io::Error::other("the device lost an operation")),
         };
-        outcome.map_err(|error| Cause::Write(Arc::new(error)))
+        outcome.map_err(|error| Cause::Write(Arc::new(error)).into())
     }
 
     fn is_unflushed(&self) -> bool {
@@ -440,7 +467,9 @@ impl Press {
     fn flush(&mut self) -> Result<(), Cause> {
         // It takes long where groups are not flushed one by one.
         self.shared.written.wake();
-        self.operate(Operation { at: 0, pieces: smallvec::SmallVec::new(), flush: true })?;
+        let flushed = self.operate(Operation { at: 0, pieces: smallvec::SmallVec::new(), flush: true });
+        // Whatever it was, a flush is not tried again.
+        flushed.map_err(|(Obstacle::Full(cause) | Obstacle::Failed(cause))| cause)?;
         self.publish_durable();
         self.shared.durable.wake();
         Ok(())
@@ -472,6 +501,6 @@ impl From<Unready> for Obstacle {
 
 impl From<Cause> for Obstacle {
     fn from(cause: Cause) -> Self {
-        Self::Failed(cause)
+        if cause.is_refused_write() { Self::Full(cause) } else { Self::Failed(cause) }
     }
 }

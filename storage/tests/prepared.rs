@@ -44,3 +44,47 @@ fn a_roll_takes_the_segment_that_an_earlier_one_named() {
         assert_eq!(opened.log.frontiers().durable_end, end, "{:?}", opened.log.stopped());
     }
 }
+
+/// The power is cut at each operation between a segment's filling and its first group.
+#[test]
+fn a_segment_that_is_prepared_is_there_or_not_wherever_the_power_is_cut() {
+    let options = || Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+    let clock = || Arc::new(SimulatedClock::new(1_700_000_000_000));
+    let append = |opened: &mut skylark_storage::Opened<()>, bytes: usize| {
+        let record = NewRecord { kind: Kind::FIRST_FREE, head: &[], rest: &[&vec![7; bytes]] };
+        let appended = opened.log.append(&[record], |(), _, _| ());
+        while opened.writer.step() == Step::Worked {}
+        appended.map(|appended| appended.end)
+    };
+    let mut taken_over = 0;
+    for nth in 1.. {
+        let disk = Disk::new(nth);
+        let mut opened = CommitLog::open(Arc::new(disk.clone()), clock(), options(), ()).unwrap();
+        let mut acknowledged = append(&mut opened, 30_000).unwrap();
+        let before = disk.operations();
+        disk.power_off_at(nth);
+        while opened.housekeeper.step() == Step::Worked {}
+        if let Ok(end) = append(&mut opened, 40_000)
+            && opened.log.frontiers().durable_end >= end
+        {
+            acknowledged = end;
+        }
+        let is_through = disk.operations() - before < nth;
+        let after = disk.crash();
+        let mut opened = CommitLog::open(Arc::new(after.clone()), clock(), options(), ()).unwrap();
+        assert!(opened.log.frontiers().durable_end >= acknowledged, "cut at operation {nth}");
+        let next = segment_name(PhysicalOffset::new(SEGMENT_BYTES));
+        let was_prepared = after.open(&next).is_ok_and(|file| file.len().is_ok_and(|bytes| bytes > 0));
+        taken_over += u64::from(was_prepared && acknowledged.get() < SEGMENT_BYTES);
+        for _ in 0..3 {
+            append(&mut opened, 30_000).unwrap();
+            while opened.housekeeper.step() == Step::Worked {}
+        }
+        assert_eq!(opened.log.frontiers().durable_end, opened.log.frontiers().appended_end);
+        assert!(opened.log.scan(PhysicalOffset::ZERO).all(|group| group.is_ok()), "cut at operation {nth}");
+        if is_through {
+            break;
+        }
+    }
+    assert!(taken_over > 0, "some openings find it prepared");
+}

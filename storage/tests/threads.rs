@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::thread;
 
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::{
     AppendError, CommitError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped,
     SystemClock, Visibility,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use skylark_nameserver::{FileJournal, NameServer, NameServerService, TICK_INTERVAL};
 use skylark_protocol::transport::Listener;
 use skylark_storage::clock::{Clock, SystemClock};
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_transport_tcp::{Limits, TcpTransport};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use skylark_protocol::transport::{Connector, Listener};
 use skylark_storage::clock::{Clock, SystemClock};
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::{DeviceChoice, Directory};
 use skylark_storage::{Stopped, Visibility};
 use skylark_transport_tcp::{Limits, Listening, TcpTransport};
 use tokio::runtime::Runtime;
@@ -55,19 +55,14 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let config = Config::new(settings)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let files = Directory::open(&config.data)
-        .map_err(|error| format!("cannot use data directory {}: {error}", config.data.display()))?;
+        .map_err(|error| format!("cannot use data directory {}: {error}", config.data.display()))?
+        .with_device(config.device);
+    if let DeviceChoice::Fixed(device) = config.device {
+        files.check_device().map_err(|error| format!("cannot use the device {device}: {error}"))?;
+    }
     let Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared } =
-        Broker::open(Arc::new(files), Arc::clone(&clock), &config)?;
-    info!(
-        created = recovery.created,
-        clean = recovery.clean,
-        segments = recovery.segments,
-        end = recovery.end.get(),
-        scanned_bytes = recovery.scanned_bytes,
-        rewritten_bytes = recovery.rewritten_bytes,
-        cut_bytes = recovery.cut_bytes,
-        "log recovered"
-    );
+        Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)?;
+    info!(clean = recovery.clean, end = recovery.end.get(), "log recovered: {recovery}");
 
     let mut threads = vec![
         spawn("writer", move || writer.run())?,
@@ -80,6 +75,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         threads.push(spawn("reader", move || broker.readers.run(&broker))?);
     }
     broker.applied.wait_blocking(prepared)?;
+    info!(choice = %config.device, device = %files.chosen_device(), "how the log reaches the disk");
+    if config.device == DeviceChoice::Auto {
+        // Nobody waits for it, not even whoever stops the broker: the next start measures again.
+        drop(spawn("calibration", move || calibrate(&files))?);
+    }
     let timed = Arc::clone(&broker);
     threads.push(spawn("timers", move || timed.timers.run(&timed))?);
 
@@ -246,6 +246,12 @@ fn shown(path: &Path) -> String {
 
 fn cannot_listen(address: std::net::SocketAddr) -> impl FnOnce(io::Error) -> Failure {
     move |error| format!("cannot listen on {address}: {error}").into()
+}
+
+fn calibrate(files: &Directory) {
+    if let Err(error) = files.calibrate() {
+        warn!(%error, device = %files.chosen_device(), "the devices cannot be measured; the log keeps the one it has");
+    }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {

@@ -25,11 +25,12 @@ fn every_mistake_is_reported_at_once() {
         workers: Some(1),
         segment_bytes: Some(100_001),
         delay_levels: text("1s soon"),
+        device: text("mmap"),
         ..Settings::default()
     };
     assert_eq!(
         mistakes(settings),
-        ["listen", "cluster", "namesrv", "segment-bytes", "delay-levels", "workers"]
+        ["listen", "cluster", "namesrv", "segment-bytes", "delay-levels", "device", "workers"]
     );
 }
 

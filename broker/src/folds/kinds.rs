@@ -56,6 +56,25 @@ pub const OFFSETS_RESET: Kind = Kind::new(26);
 /// A tool has changed the configuration of the nameserver that the broker hosts.
 pub const KV_CHANGED: Kind = Kind::new(27);
 
+/// What tools call a kind; `None` for one that is not the broker's.
+pub fn name(kind: Kind) -> Option<&'static str> {
+    Some(match kind {
+        MESSAGE => "message",
+        TOPIC_PUT => "topic-put",
+        TOPIC_DELETED => "topic-deleted",
+        GROUP_PUT => "group-put",
+        GROUP_DELETED => "group-deleted",
+        OFFSETS_COMMITTED => "offsets-committed",
+        HEAD_SET => "queue-head-set",
+        TIMERS_FIRED => "timers-fired",
+        TIMERS_CARRIED => "timers-carried",
+        LOCKS_CHANGED => "lock-owners",
+        OFFSETS_RESET => "offsets-reset",
+        KV_CHANGED => "configuration",
+        _ => return None,
+    })
+}
+
 /// What a record says to the folds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change<'a> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use skylark_protocol::command::kv::KvTable;
+use skylark_storage::PinInfo;
 use skylark_storage::device::Space;
 
 use crate::broker::Broker;
@@ -71,6 +72,13 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     for (level, delivered, max) in broker.timers.progress(broker) {
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
+    // Not RocketMQ's: what keeps memory and the log's old end.
+    put("unsealedSegments", broker.index.read().unsealed_count().to_string());
+    let pins = broker.log.pins();
+    put("commitLogPins", pins.iter().map(described).collect::<Vec<_>>().join("; "));
+    if let Some(why) = broker.archive.refusal() {
+        put("sendsRefused", why.to_string());
+    }
     let (messages, bytes) = (counted.puts.total(), counted.puts.bytes());
     #[expect(clippy::cast_precision_loss, reason = "a mean for display")]
     let mean = if messages == 0 { 0.0 } else { bytes as f64 / messages as f64 };
@@ -99,6 +107,19 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         put("consumeQueueDiskRatio", ratio);
     }
     answers.body(request.reply, KvTable { table }.encode())
+}
+
+/// A pin on the log, for a person.
+fn described(pin: &PinInfo) -> String {
+    let PinInfo { holder, from, expires_in, is_lost } = pin;
+    let state = if *is_lost {
+        "lost".to_owned()
+    } else if expires_in.is_zero() {
+        "expired".to_owned()
+    } else {
+        format!("for {} s", expires_in.as_secs())
+    };
+    format!("{holder} from {from} {state}")
 }
 
 /// A number of bytes the way RocketMQ spells it.

@@ -36,7 +36,7 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
             format!("Sending message to topic[{}] is forbidden: the broker alone writes it", send.topic);
         return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
-    if let Some(why) = broker.archive.disk_full() {
+    if let Some(why) = broker.archive.refusal() {
         return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, &*why));
     }
     let target = match target::seek(broker, &send)? {

@@ -46,7 +46,7 @@ struct SentBack {
 /// Lets a reader fetch the message that comes back.
 pub fn send_back(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let asked = SendBack::decode(request.header)?;
-    if let Some(why) = broker.archive.disk_full() {
+    if let Some(why) = broker.archive.refusal() {
         return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, &*why));
     }
     match seek(broker, asked.group, asked.unit_mode)? {

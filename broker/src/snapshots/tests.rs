@@ -1,5 +1,5 @@
 use skylark_storage::clock::SimulatedClock;
-use skylark_storage::device::buffered::Directory;
+use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{Kind, NewRecord, Opened, Options, Step};
 

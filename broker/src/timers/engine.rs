@@ -64,7 +64,7 @@ impl Engine {
             self.trouble = None;
             return (timers.first().map_or(Next::Arrival, |first| Next::Due(first.key.due)), 0);
         }
-        if let Some(why) = broker.archive.disk_full() {
+        if let Some(why) = broker.archive.refusal() {
             // What is due can wait as senders do; a trim, which makes room, cannot.
             return (self.troubled(why.to_string()), 0);
         }

@@ -1,8 +1,8 @@
 //! A broker on a simulated disk and clock, with one connection, moved by hand.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::sync::Arc;
+use std::io::{self, IoSlice};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use skylark_protocol::message::StoredMessage;
 use skylark_protocol::outgoing::Value;
 use skylark_protocol::transport::{Listener, Outbox, Peer, Session};
 use skylark_storage::clock::SimulatedClock;
-use skylark_storage::device::Files;
 use skylark_storage::device::simulated::Disk;
+use skylark_storage::device::{Device, File, Files, Space};
 use skylark_storage::{Clock, PhysicalOffset, Step};
 
 use crate::support::raw::{Answer, pull_fields, request, send_fields};
@@ -41,6 +41,8 @@ pub struct Pulled {
 pub struct World {
     pub clock: SimulatedClock,
     pub disk: Disk,
+    /// What is wrong with the disk, beyond what it does by itself. Stays so through restarts.
+    pub broken: Broken,
     pub running: Running,
     pub config: Config,
     /// See [`World::look_at_most`].
@@ -54,10 +56,12 @@ impl World {
     pub fn new(seed: u64, settings: Settings) -> Self {
         let clock = SimulatedClock::new(START_MS);
         let disk = Disk::new(seed);
+        let broken = Broken::default();
         let config = Config::new(settings).expect("sound settings");
-        let running = open(&disk, &clock, &config);
+        let running = open(&disk, &broken, &clock, &config);
         let session = connect(&running);
-        Self { clock, disk, running, config, look_max: None, session, out: Outbox::default(), next_opaque: 0 }
+        let out = Outbox::default();
+        Self { clock, disk, broken, running, config, look_max: None, session, out, next_opaque: 0 }
     }
 
     /// The process ends in the middle of everything, and another one starts on what is left.
@@ -68,7 +72,7 @@ impl World {
     /// The process ends, and another one starts on this disk.
     pub fn restart_on(&mut self, disk: Disk) {
         self.disk = disk;
-        self.running = open(&self.disk, &self.clock, &self.config);
+        self.running = open(&self.disk, &self.broken, &self.clock, &self.config);
         if let Some(timers) = self.look_max {
             self.running.broker.timers.look_at_most(timers);
         }
@@ -232,8 +236,80 @@ impl From<&StoredMessage<'_>> for Pulled {
     }
 }
 
-fn open(disk: &Disk, clock: &SimulatedClock, config: &Config) -> Running {
-    let files: Arc<dyn Files> = Arc::new(disk.clone());
+/// Which files cannot be created, as where a directory is broken or inodes lack, and what the disk says of its space.
+#[derive(Clone, Default)]
+pub struct Broken(Arc<Mutex<Faults>>);
+
+#[derive(Default)]
+struct Faults {
+    uncreatable: Vec<&'static str>,
+    space: Option<Space>,
+}
+
+impl Broken {
+    /// From now on no file can be created whose name contains one of these.
+    pub fn set(&self, uncreatable: &[&'static str]) {
+        self.0.lock().unwrap().uncreatable = uncreatable.to_vec();
+    }
+
+    /// What the disk says of its space, instead of what is true.
+    pub fn set_space(&self, space: Option<Space>) {
+        self.0.lock().unwrap().space = space;
+    }
+}
+
+struct BreakableFiles {
+    disk: Disk,
+    broken: Broken,
+}
+
+impl Files for BreakableFiles {
+    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+        self.disk.list(directory)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        self.disk.open(name)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        if self.broken.0.lock().unwrap().uncreatable.iter().any(|part| name.contains(part)) {
+            return Err(io::Error::other(format!("cannot create {name}: broken on purpose")));
+        }
+        self.disk.create(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync_directory(&self, directory: &str) -> io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+
+    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
+        self.disk.lock(name)
+    }
+
+    fn device(&self) -> Box<dyn Device> {
+        self.disk.device()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        self.broken.0.lock().unwrap().space.map_or_else(|| self.disk.space(), Ok)
+    }
+
+    fn describe(&self) -> String {
+        self.disk.describe()
+    }
+}
+
+fn open(disk: &Disk, broken: &Broken, clock: &SimulatedClock, config: &Config) -> Running {
+    let files: Arc<dyn Files> = Arc::new(BreakableFiles { disk: disk.clone(), broken: broken.clone() });
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let mut running = Broker::open(files, clock, config).expect("a log that was cut opens");
     while running.broker.applied.get() < running.prepared {

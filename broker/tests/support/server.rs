@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -35,7 +36,7 @@ impl Server {
     ///
     /// When it does not start.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with::<&str>(&[])
     }
 
     /// As [`start`](Self::start), with more options of `skylark serve`.
@@ -43,14 +44,19 @@ impl Server {
     /// # Panics
     ///
     /// When it does not start.
-    pub(crate) fn start_with(options: &[&str]) -> Self {
+    pub(crate) fn start_with<S: AsRef<str>>(options: &[S]) -> Self {
         let directory =
             TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable");
         let ports = Ports { broker: free_port(&[-2, 0]), nameserver: free_port(&[0]) };
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { process: None, directory, ports, options };
+        let mut server = Self { process: None, directory, ports, options: Vec::new() };
+        server.set_options(options);
         server.restart();
         server
+    }
+
+    /// Gives the next start these options instead of those before.
+    pub(crate) fn set_options(&mut self, options: &[impl AsRef<str>]) {
+        self.options = options.iter().map(|option| option.as_ref().to_owned()).collect();
     }
 
     /// Starts again what has ended; returns how long it took until it accepted.
@@ -159,11 +165,13 @@ pub(crate) fn free_port(offsets: &[i32]) -> u16 {
     // Room for the neighbours of a port that was handed out before.
     const STEP: u32 = 4;
     static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time start far from each other. Their ids do not tell them apart: in namespaces
+    // of their own they have the same.
+    static START: LazyLock<u32> = LazyLock::new(rand::random);
     for _attempt in 0..COUNT / STEP {
         // Relaxed: only that no two calls get the same number matters.
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
-        // Processes that run at the same time start far from each other.
-        let port = FIRST + (std::process::id().wrapping_mul(97).wrapping_add(turn) % (COUNT / STEP)) * STEP;
+        let port = FIRST + (START.wrapping_add(turn) % (COUNT / STEP)) * STEP;
         let neighbours = offsets.iter().map(|offset| u16::try_from(i64::from(port) + i64::from(*offset)));
         let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if neighbours.into_iter().all(|port| port.is_ok_and(free)) {

@@ -10,6 +10,7 @@ use super::SealedError;
 use super::layout::{EntryItem, Item, PAGE_BYTES, Page, RunItem, SealedRun, Section, Summary, file_name};
 use super::pages::{FileId, Pages};
 use crate::directory::RunRef;
+use crate::spine::DEPTH_MAX;
 
 /// One index file whose header was found sound.
 pub(crate) struct SealedFile {
@@ -71,7 +72,7 @@ impl SealedFile {
         let here = RunRef { segment: self.summary.number, slot };
         // So that every way along a queue ends.
         let older = |other: RunRef| (other.segment, other.slot) < (here.segment, here.slot);
-        if older(run.links.previous) && older(run.links.jump) {
+        if older(run.links.previous) && older(run.links.jump) && run.links.depth < DEPTH_MAX {
             Ok(run)
         } else {
             Err(self.damaged(self.page_of(Section::Runs, slot)))

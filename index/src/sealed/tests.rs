@@ -1,6 +1,8 @@
+use std::ops::Range;
+
 use skylark_storage::device::simulated::Disk;
 
-use super::layout::{PAGE_BYTES, file_name};
+use super::layout::{CONTENT_BYTES, PAGE_BYTES, RunItem, file_name, page_crc};
 use super::*;
 use crate::{
     Answer, Entry, Extras, QueueId, RebuildError, SegmentSpan, TimerKey, remove_below, remove_beyond,
@@ -253,6 +255,35 @@ fn what_is_trimmed_meanwhile_is_of_no_use() {
     assert!(index.trim_plan(log.spans[0].end).is_none());
 }
 
+/// Found by the fuzzer: a minimum beyond the next offset, and a depth beyond all numbers.
+#[test]
+fn a_sound_page_that_contradicts_the_queues_is_not_believed() {
+    for (field, value) in [(8, u32::MAX), (8, 0), (32, u32::MAX), (28, u32::MAX), (20, 9)] {
+        let log = Log::new(3, 10);
+        let mut bytes = log.bytes(0);
+        for item in 0..2 {
+            let at = PAGE_BYTES + item * size_of::<RunItem>() + field;
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        let page = &mut bytes[PAGE_BYTES..2 * PAGE_BYTES];
+        let crc = page_crc(LOG, log.spans[0].base, 1, &page[..CONTENT_BYTES]);
+        page[CONTENT_BYTES..].copy_from_slice(&crc.to_le_bytes());
+        log.files.open(&log.name(0)).unwrap().write_at(0, &bytes).unwrap();
+
+        let mut index = log.index();
+        assert_eq!(index.missing(), Vec::new(), "the header is as it was");
+        // Errors are answers; what must not happen is a panic, or a wrong range.
+        let _answers = ask_everything(&index);
+        while let Some(Ok(trim)) = index.trim_plan(log.spans[2].end).map(|plan| plan.read()) {
+            index.trim(trim);
+            for queue in index.queues() {
+                let Range { start, end } = index.range(queue);
+                assert!(start <= end, "{start}..{end} with {value} at {field}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_queue_with_nothing_left_keeps_its_offsets() {
     let log = Log::new(3, 10);
@@ -390,4 +421,50 @@ fn open_files_are_bounded() {
     let busy = index.lookup("busy", 0).unwrap();
     assert_eq!(sealed(index.entries(busy, 0, 1)).entries(0, usize::MAX).unwrap().len(), 200);
     assert_eq!(index.sealed().pages().open_files(), 64);
+}
+
+#[test]
+fn a_segment_that_never_got_its_file_can_be_trimmed() {
+    let mut index = Index::new();
+    let (busy, gone) = (index.register("busy", 0), index.register("gone", 0));
+    let base = |segment: u64| PhysicalOffset::new(segment * SEGMENT_BYTES);
+    for segment in 0..4_u64 {
+        index.begin_segment(base(segment), 0).unwrap();
+        for n in 0..10 {
+            let at = base(segment).advance(4096 + n * 64);
+            let entry = |queue_offset| Entry {
+                queue_offset,
+                physical_offset: at,
+                record_bytes: 64,
+                tag_hash: 0,
+                stored_at: 0,
+            };
+            index.push(busy, entry(segment * 10 + n), Extras::default()).unwrap();
+            if segment == 0 {
+                index.push(gone, entry(n), Extras::default()).unwrap();
+            }
+        }
+    }
+    assert_eq!(index.unsealed_count(), 3);
+    assert!(!index.abandon_unsealed(base(0).advance(1)), "it reaches further");
+    for trimmed in 1..=2 {
+        assert!(index.abandon_unsealed(base(trimmed)));
+        assert!(!index.abandon_unsealed(base(3)), "one at a time");
+        while let Some(plan) = index.trim_plan(base(trimmed)) {
+            index.trim(plan.read().unwrap());
+        }
+        assert_eq!((index.range(busy), index.range(gone)), (trimmed * 10..40, 10..10));
+        assert_eq!(index.missing(), Vec::new());
+    }
+    // What follows gets its file as usual, and answers.
+    let disk: Arc<dyn Files> = Arc::new(Disk::new(1));
+    let file = index.unsealed().unwrap().write(&disk, LOG).unwrap();
+    assert!(index.attach(file));
+    let view = sealed(index.entries(busy, 20, 1));
+    assert_eq!(view.entries(20, usize::MAX).unwrap().len(), 10);
+    assert!(!index.abandon_unsealed(base(4)), "it has its file");
+    while let Some(plan) = index.trim_plan(base(3)) {
+        index.trim(plan.read().unwrap());
+    }
+    assert_eq!(index.range(busy), 30..40);
 }

@@ -106,6 +106,10 @@ fn what_makes_no_sense_is_refused() {
         (Snapshot { topics: vec!["orders"], ..decoded() }, "a queue without a topic"),
         (with(vec![queue(none(), none()), queue(none(), none())]), "one queue twice"),
         (with(vec![Queue { min: 6, ..queue(none(), none()) }]), "the minimum lies behind the end"),
+        (
+            with(vec![Queue { next: u64::MAX, ..queue(none(), none()) }]),
+            "no offset is left for the next message",
+        ),
         (with(vec![queue(runs(5, &[3, 4]), none())]), "too few runs"),
         (with(vec![queue(runs(5, &[3, 4, 6]), none())]), "a run that is not sealed"),
         (with(vec![queue(runs(5, &[4, 3, 5]), none())]), "runs out of order"),

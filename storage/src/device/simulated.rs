@@ -29,12 +29,15 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use self::state::{NodeId, State};
-use super::{Device, File, Files, Operation, Space, Ticket};
+use super::{Device, File, Files, Operation, Space, Ticket, WriteRefused};
 
 mod contents;
 mod state;
@@ -92,14 +95,57 @@ impl Disk {
         self.state.lock().faults.fail_write = Some(nth);
     }
 
+    /// Lets the `nth` write from now, counted from 1, end before its end: a beginning takes effect, and the error is
+    /// [`io::ErrorKind::WriteZero`].
+    pub fn shorten_write(&self, nth: u64) {
+        self.state.lock().faults.shorten_write = Some(nth);
+    }
+
+    /// Fails the `nth` write from now, counted from 1, for lack of space, even where it would need none: some of it
+    /// may have taken effect. Disks do so that copy on write, or promise more than they have.
+    pub fn refuse_write(&self, nth: u64) {
+        self.state.lock().faults.refuse_write = Some(nth);
+    }
+
     /// Fails the `nth` flush of a file from now, counted from 1. What it was to cover stays readable; some of it
     /// never becomes durable, whatever later flushes say.
     pub fn fail_flush(&self, nth: u64) {
         self.state.lock().faults.fail_flush = Some(nth);
     }
 
-    /// Leaves room for so many more bytes, in sectors; `None` for no limit. Writes beyond it fail without effect,
-    /// and without any room no file can be created. A file that is gone for good gives its room back.
+    /// Fails the `nth` use of names from now, counted from 1: a creation, a renaming or a removal without effect, a
+    /// listing, or a flush of a directory, whose changes a later one still covers.
+    pub fn fail_names(&self, nth: u64) {
+        self.state.lock().faults.fail_names = Some(nth);
+    }
+
+    /// Fails every read of a file that touches `range`: a medium that has worn out there. It goes with the disk
+    /// through crashes, until [`Self::heal_reads`].
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn fail_reads(&self, name: &str, range: Range<u64>) -> io::Result<()> {
+        self.state.lock().fail_reads(name, range)
+    }
+
+    /// Makes everything readable again.
+    pub fn heal_reads(&self) {
+        self.state.lock().heal_reads();
+    }
+
+    /// Lets each operation of a device take up to so long, by the machine's clock, so that others overtake it.
+    pub fn set_delay_max(&self, delay_max: Duration) {
+        self.state.lock().faults.delay_max = delay_max;
+    }
+
+    /// Whether nothing has cut the power yet.
+    pub fn has_power(&self) -> bool {
+        self.state.lock().has_power()
+    }
+
+    /// Leaves room for so many more bytes, in blocks of 4096; `None` for no limit. Writes beyond it fail without effect,
+    /// and without any room no file can be created. A file that is gone for good gives its room back, and so does
+    /// what is cut off one.
     pub fn set_space_left(&self, bytes: Option<u64>) {
         self.state.lock().faults.space_left = bytes;
     }
@@ -262,6 +308,7 @@ impl Device for SimulatedDevice {
         let (file, _) = self.attached.as_ref().expect("a device is attached before it writes");
         let pieces: Vec<&[u8]> = operation.pieces.iter().map(|piece| piece.as_ref()).collect();
         let outcome = self.disk.state.lock().write(file.node, operation.at, &pieces);
+        let outcome = outcome.map_err(WriteRefused::mark);
         self.under_way.push((ticket, outcome, operation.flush));
         ticket
     }
@@ -269,6 +316,10 @@ impl Device for SimulatedDevice {
     fn complete(&mut self) -> Option<(Ticket, io::Result<()>)> {
         if self.under_way.is_empty() {
             return None;
+        }
+        let delay = self.disk.state.lock().delay();
+        if !delay.is_zero() {
+            thread::sleep(delay);
         }
         let mut state = self.disk.state.lock();
         let index = state.choose(self.under_way.len());

@@ -95,11 +95,12 @@ impl<T, P> Front<T, P> {
         self.lock().is_due()
     }
 
-    /// As [`Self::look_after`], but where nobody else takes part, `write` is called with the group.
+    /// As [`Self::look_after`], but where nobody else takes part, `write` is called with the group; it says whether the
+    /// group needs the writer no more.
     pub(super) fn look_after_here(
         &self,
         is_alone: impl FnOnce(&P, Option<&OpenGroup>) -> bool,
-        write: impl FnOnce(&mut P, Closed),
+        write: impl FnOnce(&mut P, Closed) -> bool,
     ) -> bool {
         // Not waited for: whoever works there looks under the append lock before it rests.
         let mut press = self.press.try_lock();
@@ -115,9 +116,8 @@ impl<T, P> Front<T, P> {
             return true;
         };
         drop(locked);
-        write(press, group);
-        // What was staged meanwhile has company, and is the writer's.
-        !self.may_sleep()
+        // What waits for space, or was staged meanwhile and has company, is the writer's.
+        !write(press, group) || !self.may_sleep()
     }
 
     /// The next group to write.

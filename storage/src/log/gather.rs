@@ -83,7 +83,11 @@ impl<T: Send + 'static> CommitLog<T> {
     fn look_after_here(&self) {
         let rings = self.front.look_after_here(
             |press, group| press.is_alone(group),
-            |press, group| self.shared.guard_thread("writer", || press.write_alone(group)),
+            |press, group| {
+                let mut is_written = false;
+                self.shared.guard_thread("writer", || is_written = press.write_alone(&self.front, group));
+                is_written
+            },
         );
         if rings {
             self.shared.writer_bell.ring();

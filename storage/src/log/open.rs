@@ -13,15 +13,17 @@ use crate::frontier::Frontier;
 use crate::ground::{Filling, Ground};
 use crate::handover::{GroupQueue, Handover};
 use crate::housekeeper::Housekeeper;
+use crate::lack::Lacking;
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::Stop;
-use crate::reader::{ColdFiles, HotTail};
+use crate::reader::{Cold, HotTail};
 use crate::record::Kind;
 use crate::recovery::{self, NextGroup, OpenError, Recovered, RecoveryOptions};
+use crate::retention::pin::Pins;
 use crate::staging::chunk::Pool;
-use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, Unit};
-use crate::sync::{AtomicU64, Doorbell, Mutex};
+use crate::staging::{self, Beginning, CHUNK_BYTES, Constants, NewRecord, Staging, TailMemory, Unit};
+use crate::sync::{Doorbell, Mutex};
 use crate::writer::{Press, Writer};
 
 use super::front::Front;
@@ -57,6 +59,8 @@ pub(super) fn open<T: Send + 'static>(
     // Small logs, as tests have, take small chunks.
     let chunk_bytes = usize::try_from(segment_bytes).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
     let pool = Pool::new(chunk_bytes, CHUNKS_KEPT_MAX);
+    let mut device = files.device();
+    device.lend(TailMemory::of(&pool));
     let previous = epochs.last().copied();
     let previous_epoch = previous.map_or(Epoch::ZERO, |previous| previous.epoch);
     let constants = Constants { log_id, segment_bytes, epoch, previous_epoch, tail: options.tail, pool };
@@ -74,9 +78,11 @@ pub(super) fn open<T: Send + 'static>(
         Visibility::Written => Filling::Reserved,
     };
     let handover = Arc::new(Handover::default());
+    let trimmed = Frontier::new(report.start, None);
     let shared = Arc::new(Shared {
         files: Arc::clone(&files),
-        clock,
+        pins: Pins::new(Arc::clone(&clock), trimmed.clone()),
+        clock: Arc::clone(&clock),
         log_id,
         seed: log_id.seed(),
         segment_bytes,
@@ -89,19 +95,34 @@ pub(super) fn open<T: Send + 'static>(
         written: Frontier::new(end, asked),
         stop: Stop::default(),
         handover: Arc::clone(&handover),
-        ground: Ground::open(Arc::clone(&files), filling, segment_bytes, base.min(newest_segment), end)?,
-        trimmed: AtomicU64::new(report.start.get()),
+        ground: Ground::open(
+            Arc::clone(&files),
+            filling,
+            segment_bytes,
+            base.min(newest_segment),
+            newest_segment,
+            end,
+        )?,
+        lacking: Lacking::default(),
+        trimmed,
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
         hot: HotTail::new(options.tail_bytes),
-        cold: ColdFiles::new(Arc::clone(&files)),
+        cold: Cold::new(
+            Arc::clone(&files),
+            Arc::clone(&clock),
+            segment_bytes,
+            options.cold_cache_bytes,
+            options.cold_bytes_per_second,
+            end,
+        ),
         writer_bell,
         housekeeper_bell: Doorbell::default(),
         checkpoint: Mutex::new(checkpoint),
         durable_point: Mutex::new(durable_point),
         _directory_lock: directory_lock,
     });
-    let press = Press::new(Arc::clone(&shared), files.device(), durable_point);
+    let press = Press::new(Arc::clone(&shared), device, durable_point);
     let front = Arc::new(Front::new(state, staging, press));
     Ok(Opened {
         writer: Writer::new(Arc::clone(&shared), Arc::clone(&front)),

@@ -12,12 +12,14 @@ use crate::frontier::Frontier;
 use crate::ground::Ground;
 use crate::group::Chain;
 use crate::handover::Handover;
+use crate::lack::Lacking;
 use crate::log::Visibility;
 use crate::log_id::{LogId, Seed};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::poison::{Cause, Stop, Stopped};
-use crate::reader::{ColdFiles, HotTail};
-use crate::sync::{AtomicU64, Doorbell, Mutex};
+use crate::reader::{Cold, HotTail};
+use crate::retention::pin::Pins;
+use crate::sync::{Doorbell, Mutex};
 
 /// Everything about an open log but its state and its staging.
 pub(crate) struct Shared {
@@ -37,13 +39,15 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ground: Ground,
+    pub(crate) lacking: Lacking,
     /// The first byte that is kept. Moved by [`Shared::trim`] alone, under `remains`.
-    pub(crate) trimmed: AtomicU64,
+    pub(crate) trimmed: Frontier,
+    pub(crate) pins: Arc<Pins>,
     /// Bases of trimmed segments whose files are still to be removed. Taken before `checkpoint`.
     pub(crate) remains: Mutex<VecDeque<PhysicalOffset>>,
     pub(crate) segments: Catalogue,
     pub(crate) hot: HotTail,
-    pub(crate) cold: ColdFiles,
+    pub(crate) cold: Cold,
     pub(crate) writer_bell: Arc<Doorbell>,
     pub(crate) housekeeper_bell: Doorbell,
     /// Taken before `durable_point` where both are needed.
@@ -89,6 +93,13 @@ impl Shared {
         file.store(next).map_err(|error| Cause::Checkpoint(Arc::new(error)))
     }
 
+    /// Stores a checkpoint that names the segments up to the one at `base`, whose own name is durable.
+    pub(crate) fn name_segment(&self, base: PhysicalOffset) -> Result<(), Cause> {
+        self.store_checkpoint(|checkpoint| checkpoint.newest_segment = checkpoint.newest_segment.max(base))?;
+        self.ground.note_named(base);
+        Ok(())
+    }
+
     /// Stops the log for good: nothing more is acknowledged, and everybody who waits for it learns so.
     pub(crate) fn poison(&self, cause: Cause) {
         let at = self.durable.get();
@@ -103,6 +114,7 @@ impl Shared {
         if is_first {
             self.durable.stop(&reason);
             self.written.stop(&reason);
+            self.trimmed.stop(&reason);
             self.handover.end();
             self.writer_bell.ring();
             self.housekeeper_bell.ring();

@@ -1,4 +1,4 @@
-//! Giving up the log's beginning, segment by segment.
+//! Giving up the log's beginning, segment by segment: what retention asks for, or anybody else.
 //!
 //! ```text
 //!  checkpoint, in both slots ──► readers are told ──► files removed ──► directory flushed
@@ -14,8 +14,8 @@ use std::sync::Arc;
 use crate::log::shared::Shared;
 use crate::offset::PhysicalOffset;
 use crate::poison::{Cause, Stopped};
+use crate::retention::{Cut, PinInfo, Retained, Retention, Situation};
 use crate::segment::segment_name;
-use crate::sync::Ordering;
 
 /// Why a log's beginning was not given up, or not wholly.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -40,16 +40,62 @@ pub enum TrimError {
         /// What the disk said.
         error: Arc<io::Error>,
     },
+    /// The disk had no space for a checkpoint that was to take the place of another. The log begins where it did, and the
+    /// same can be tried again; a crash now may leave it trimmed.
+    #[error("the log was not trimmed: {0}")]
+    NoSpace(Cause),
     /// The log has stopped. If it did so just now, the next opening finds it trimmed or not.
     #[error("the log was not trimmed: {0}")]
     Stopped(Stopped),
 }
 
+/// What a file that is removed gives back at a time.
+const REMOVED_BYTES_MAX: u64 = 8 << 20;
+
 impl Shared {
     /// The log's first byte that is kept.
     pub(crate) fn trimmed(&self) -> PhysicalOffset {
-        // Acquire: pairs with the store in `trim`. Whoever sees a segment's file gone sees this number too.
-        PhysicalOffset::new(self.trimmed.load(Ordering::Acquire))
+        self.trimmed.get()
+    }
+
+    /// Where the log may begin at most, as things are.
+    fn trim_limit(&self) -> PhysicalOffset {
+        let last_durable = PhysicalOffset::new(self.durable.get().get().saturating_sub(1));
+        last_durable.align_down(self.segment_bytes)
+    }
+
+    /// See [`crate::CommitLog::cut`].
+    pub(crate) fn cut(&self, retention: &Retention) -> Cut {
+        let situation = Situation {
+            // Before the segments, so that all that are durable are among them.
+            limit: self.trim_limit(),
+            segments: &self.segments.list(),
+            now_ms: self.clock.wall_ms(),
+            space: retention.clean_percent.and_then(|_| self.files.space().ok()),
+            now: self.clock.monotonic(),
+        };
+        self.pins.cut(retention, &situation)
+    }
+
+    /// See [`crate::CommitLog::apply_retention`].
+    pub(crate) fn apply_retention(&self, retention: &Retention) -> Result<Retained, TrimError> {
+        let Cut { to, held_back, .. } = self.cut(retention);
+        let segments = self.segments.list();
+        let given_up = segments.iter().take_while(|segment| to.is_some_and(|to| segment.base < to));
+        let stored_bytes: Vec<u64> = given_up.map(|segment| segment.stored_bytes).collect();
+        let mut overtaken = self.pins.list();
+        overtaken.retain(PinInfo::is_holding);
+        // Where there is nothing to give up, files that an earlier trim could not remove are tried again.
+        let trimmed = self.trim(to.unwrap_or(PhysicalOffset::ZERO))?;
+        overtaken.retain(|pin| pin.from < trimmed);
+        overtaken.iter_mut().for_each(|pin| pin.is_lost = true);
+        Ok(Retained {
+            trimmed,
+            segments: stored_bytes.len(),
+            freed_bytes: stored_bytes.iter().sum(),
+            overtaken,
+            held_back,
+        })
     }
 
     /// See [`crate::CommitLog::trim`].
@@ -59,8 +105,7 @@ impl Shared {
         let to = to.align_down(self.segment_bytes);
         let trimmed = self.trimmed();
         if to > trimmed {
-            let last_durable = PhysicalOffset::new(self.durable.get().get().saturating_sub(1));
-            let limit = last_durable.align_down(self.segment_bytes);
+            let limit = self.trim_limit();
             if to > limit {
                 return Err(TrimError::Beyond { to, limit });
             }
@@ -69,7 +114,8 @@ impl Shared {
                 let stored = self.store_checkpoint(|checkpoint| checkpoint.oldest_segment = to);
                 self.stop_on(stored)?;
             }
-            self.trimmed.store(to.get(), Ordering::Release);
+            // Whoever sees a segment's file gone sees this number too.
+            self.trimmed.advance(to);
             self.segments.trim(to);
             self.hot.trim(to);
             self.cold.trim(to);
@@ -78,13 +124,14 @@ impl Shared {
                 remains.push_back(base);
                 base = base.advance(self.segment_bytes);
             }
+            self.trimmed.wake();
             tracing::info!(from = trimmed.get(), to = to.get(), "the log was trimmed");
         }
         if remains.is_empty() {
             return Ok(self.trimmed());
         }
         while let Some(base) = remains.front() {
-            match self.files.remove(&segment_name(*base)) {
+            match self.remove_in_steps(&segment_name(*base)) {
                 // Gone by somebody else's hand.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(TrimError::Remains { trimmed: self.trimmed(), error: Arc::new(error) });
@@ -99,15 +146,33 @@ impl Shared {
         Ok(self.trimmed())
     }
 
+    /// Removes a file, most of it piece by piece: the file system is held up for as long as it takes to free what a
+    /// removal frees at once, and the writer's flushes with it.
+    fn remove_in_steps(&self, name: &str) -> io::Result<()> {
+        if let Ok(file) = self.files.open(name) {
+            let mut left = file.len().unwrap_or(0);
+            while left > REMOVED_BYTES_MAX {
+                left -= REMOVED_BYTES_MAX;
+                if file.set_len(left).is_err() {
+                    break;
+                }
+            }
+        }
+        self.files.remove(name)
+    }
+
     fn check_running(&self) -> Result<(), TrimError> {
         self.stop.reason().map_or(Ok(()), |stopped| Err(TrimError::Stopped(stopped.clone())))
     }
 
     fn stop_on(&self, outcome: Result<(), Cause>) -> Result<(), TrimError> {
-        if let Err(cause) = outcome {
-            self.poison(cause);
-            self.check_running()?;
+        match outcome {
+            Err(cause) if cause.is_refused_write() => Err(TrimError::NoSpace(cause)),
+            Err(cause) => {
+                self.poison(cause);
+                self.check_running()
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 }

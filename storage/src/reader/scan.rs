@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::group::{Chain, ChainBuilder, GROUP_HEADER_BYTES, GroupHeader};
+use crate::group::{Chain, ChainBuilder, GROUP_BYTES_MAX, GROUP_HEADER_BYTES, GroupHeader};
 use crate::handover::Group;
 use crate::log::shared::Shared;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -10,10 +10,14 @@ use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError};
 use crate::segment::{BLOCK_BYTES, SegmentHeader};
 
 use super::ReadError;
+use super::cold::{Cold, Request};
 
 /// The visible groups from some place on, each checked whole and against the one before.
 ///
-/// Ends at the visible end, and goes on there when asked again later. After an error it is at its end for good.
+/// Ends at the visible end, and goes on there when asked again later. After an error it is at its end, until
+/// [`Scan::pass_damage`] takes it past what could not be read.
+///
+/// It reads the files through a window of its own: a replay of the whole log evicts nothing that other readers use.
 pub struct Scan<'a> {
     shared: &'a Shared,
     at: PhysicalOffset,
@@ -39,8 +43,46 @@ impl<'a> Scan<'a> {
         self.at
     }
 
+    /// After an error: goes on behind what could not be read, and returns where. That is behind the group, if its
+    /// header is sound, or else the next segment, or where the log begins, if that is further on. The records of a
+    /// group that is passed may still be found one by one, with [`crate::CommitLog::record_at`]; that the next group
+    /// is the one that was written behind it is not checked.
+    pub fn pass_damage(&mut self) -> PhysicalOffset {
+        if self.has_failed {
+            let start = self.at;
+            let header = self.view(start, GROUP_HEADER_BYTES as u64);
+            let header =
+                header.ok().and_then(|front| GroupHeader::parse(self.shared.seed, start, &front).ok());
+            let limit = start.align_down(self.shared.segment_bytes).advance(self.shared.segment_bytes);
+            let end = header.map_or(limit, |header| start.advance(header.group_bytes().into()));
+            self.at = end.max(self.shared.trimmed());
+            self.chain = None;
+            self.has_failed = false;
+        }
+        self.at
+    }
+
     fn advance(&mut self) -> Result<Option<Group>, ReadError> {
         self.shared.check_kept(self.at)?;
+        match self.next_group() {
+            // Memory may hold what the file held before it was written: past the page cache, by another path.
+            Err(
+                ReadError::Damaged { .. }
+                | ReadError::NotAGroup { .. }
+                | ReadError::Unchained { .. }
+                | ReadError::NotASegment { .. },
+            ) => {
+                self.window = (self.at, Bytes::new());
+                self.segment = None;
+                self.shared.cold.forget(self.at.align_down(self.shared.segment_bytes), BLOCK_BYTES);
+                self.shared.cold.forget(self.at, GROUP_BYTES_MAX.into());
+                self.next_group().map_err(|error| self.shared.check_kept(self.at).err().unwrap_or(error))
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn next_group(&mut self) -> Result<Option<Group>, ReadError> {
         loop {
             if self.at >= self.shared.visible().get() {
                 return Ok(None);
@@ -107,7 +149,7 @@ impl<'a> Scan<'a> {
         if let Some((_, created_at)) = self.segment.filter(|(known, _)| *known == base) {
             return Ok(created_at);
         }
-        let block = self.shared.read_file(base, BLOCK_BYTES)?;
+        let block = self.shared.read_file(base, BLOCK_BYTES, Cold::look_up)?;
         let header =
             SegmentHeader::parse(&block).map_err(|error| ReadError::NotASegment { at: base, error })?;
         let created_at = header.fields().created_at;
@@ -128,14 +170,42 @@ impl<'a> Scan<'a> {
             let length = usize::try_from(bytes).expect("the window is in memory");
             return Ok(window.slice(index..index + length));
         }
-        let read = self.shared.read_file(at, bytes.max(WINDOW_BYTES))?;
-        if (read.len() as u64) < bytes {
-            return Err(ReadError::Missing { at, bytes });
-        }
+        let window = self.read_window(at, bytes)?;
         let length = usize::try_from(bytes).expect("the window is in memory");
-        let wanted = read.slice(..length);
-        self.window = (at, read);
+        if window.len() < length {
+            return Err(self.shared.short(at, bytes));
+        }
+        let wanted = window.slice(..length);
+        self.window = (at, window);
         Ok(wanted)
+    }
+
+    /// A window from `at` on, of at least `bytes` if the file has them, with what is there already taken over.
+    fn read_window(&self, at: PhysicalOffset, bytes: u64) -> Result<Bytes, ReadError> {
+        let (from, window) = &self.window;
+        let skip = at.get().checked_sub(from.get()).and_then(|skip| usize::try_from(skip).ok());
+        let known = skip.and_then(|skip| window.get(skip..)).unwrap_or_default();
+        // Behind the visible end bytes are still changed.
+        let visible_bytes = self.shared.visible().get().since(at);
+        let request = self.shared.request(at, bytes.max(WINDOW_BYTES.min(visible_bytes)));
+        let rest = Request {
+            at: at.advance(known.len() as u64),
+            bytes: request.bytes.saturating_sub(known.len() as u64),
+            ..request
+        };
+        let needed = bytes.saturating_sub(known.len() as u64);
+        let length = usize::try_from(request.bytes).expect("a window is a few mebibytes");
+        let mut buffer = Vec::with_capacity(length.max(known.len()));
+        buffer.extend_from_slice(known);
+        let known_bytes = buffer.len();
+        buffer.resize(length.max(known_bytes), 0);
+        // Behind the segment's end the next one's file would be asked.
+        if rest.bytes > 0 {
+            let read = self.shared.cold.fill(rest, &mut buffer[known_bytes..], needed);
+            let read = read.map_err(|error| self.shared.io_error(rest.at, error))?;
+            buffer.truncate(known_bytes + read);
+        }
+        Ok(buffer.into())
     }
 }
 

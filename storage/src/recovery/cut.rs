@@ -17,16 +17,19 @@ pub(super) fn zero(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) ->
     Ok(range.end.since(range.start))
 }
 
-/// Writes what stands in `range`, which lies in one segment, and flushes it. Returns its length.
+/// Writes what stands in `range`, which lies in one segment, as far as its file goes, and flushes it. Returns how
+/// much that was.
 ///
 /// A flush alone would not do: it skips pages that the kernel believes clean.
 pub(super) fn write_again(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) -> io::Result<u64> {
+    let mut written_bytes = 0;
     for (at, bytes) in chunks(&range) {
         let same = segments.read(at, bytes)?.to_vec();
         segments.write(at, &same)?;
+        written_bytes += same.len() as u64;
     }
     segments.sync(range.start)?;
-    Ok(range.end.since(range.start))
+    Ok(written_bytes)
 }
 
 fn chunks(range: &Range<PhysicalOffset>) -> impl Iterator<Item = (PhysicalOffset, usize)> + use<> {

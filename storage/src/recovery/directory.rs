@@ -14,26 +14,26 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::segment::{BLOCK, SegmentError, SegmentFields, segment_base, segment_name};
 
 /// The files that are there.
-pub(super) struct Directory {
+pub(crate) struct Directory {
     /// The segments, lowest first.
-    pub(super) segments: Vec<SegmentFile>,
+    pub(crate) segments: Vec<SegmentFile>,
     /// Files under preparation when the last process ended.
-    pub(super) unfinished: Vec<String>,
+    pub(crate) unfinished: Vec<String>,
 }
 
 /// A segment's file.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SegmentFile {
+pub(crate) struct SegmentFile {
     /// By its name.
-    pub(super) base: PhysicalOffset,
+    pub(crate) base: PhysicalOffset,
     /// What stands in its first block.
-    pub(super) header: HeaderBlock,
+    pub(crate) header: HeaderBlock,
     /// Its length.
-    pub(super) file_bytes: u64,
+    pub(crate) file_bytes: u64,
 }
 
 impl Directory {
-    pub(super) fn read(files: &dyn Files) -> io::Result<Self> {
+    pub(crate) fn read(files: &dyn Files) -> io::Result<Self> {
         let names = files.list("log")?;
         let bases: BTreeSet<PhysicalOffset> = names.iter().filter_map(|name| segment_base(name)).collect();
         let read = |base: PhysicalOffset| {
@@ -52,12 +52,12 @@ impl Directory {
     }
 
     /// Whether no segment was ever written to.
-    pub(super) fn is_blank(&self) -> bool {
+    pub(crate) fn is_blank(&self) -> bool {
         self.segments.iter().all(|segment| segment.header == HeaderBlock::Blank)
     }
 
     /// What there is to know about the segments from `oldest` on that hold groups of a log that ends at `end`.
-    pub(super) fn infos(&self, oldest: PhysicalOffset, end: PhysicalOffset) -> Vec<SegmentInfo> {
+    pub(crate) fn infos(&self, oldest: PhysicalOffset, end: PhysicalOffset) -> Vec<SegmentInfo> {
         let kept = self.segments.iter().filter(|segment| segment.base >= oldest && segment.base < end);
         kept.filter_map(|&SegmentFile { base, header, file_bytes }| match header {
             HeaderBlock::Sound(SegmentFields { created_at, .. }) => {
@@ -167,7 +167,7 @@ pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
 }
 
 /// For repair: the checkpoint that the segments' own headers suggest. `None` when no header is sound.
-pub(super) fn rebuild(segments: &[SegmentFile]) -> Option<Checkpoint> {
+pub(crate) fn rebuild(segments: &[SegmentFile]) -> Option<Checkpoint> {
     let sound = |SegmentFile { base, header, .. }: &SegmentFile| match header {
         HeaderBlock::Sound(fields) if check_header(*base, header, fields.segment_bytes).is_ok() => {
             Some(*fields)

@@ -9,6 +9,7 @@ use crate::segment::{FORMAT_VERSION, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, Segme
 
 /// Damage to bytes that had been durable, so that no power cut explains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Corruption {
     /// The file, in the data directory.
     pub file: String,

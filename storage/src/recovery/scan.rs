@@ -9,35 +9,35 @@ use crate::epoch::{EpochRecord, EpochStart};
 use crate::group::{Chain, GROUP_HEADER_BYTES, GroupHeader};
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES};
+use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, is_zero};
 
 /// The end of a log, and what the next group has to fit to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tip {
-    pub(super) end: PhysicalOffset,
-    pub(super) chain: Chain,
+pub(crate) struct Tip {
+    pub(crate) end: PhysicalOffset,
+    pub(crate) chain: Chain,
     /// Of the last record; zero when there is none.
-    pub(super) epoch: Epoch,
-    pub(super) epoch_start: PhysicalOffset,
-    pub(super) stored_at: u64,
+    pub(crate) epoch: Epoch,
+    pub(crate) epoch_start: PhysicalOffset,
+    pub(crate) stored_at: u64,
 }
 
 impl Tip {
     /// What the checkpoint vouches for.
-    pub(super) fn of(checkpoint: &Checkpoint) -> Self {
+    pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
         let Checkpoint { durable_end: end, chain, epoch, epoch_start, stored_at, .. } = *checkpoint;
         Self { end, chain, epoch, epoch_start, stored_at }
     }
 
     /// A log that is empty, and begins at `base`.
-    pub(super) fn empty(base: PhysicalOffset) -> Self {
+    pub(crate) fn empty(base: PhysicalOffset) -> Self {
         let (epoch, epoch_start) = (Epoch::ZERO, PhysicalOffset::ZERO);
         Self { end: base, chain: Chain::START, epoch, epoch_start, stored_at: 0 }
     }
 }
 
 /// Scans forward, group by group.
-pub(super) struct Scan<'s, 'a> {
+pub(crate) struct Scan<'s, 'a> {
     segments: &'s mut Segments<'a>,
     seed: Seed,
     newest_segment: PhysicalOffset,
@@ -45,19 +45,19 @@ pub(super) struct Scan<'s, 'a> {
     header: Option<(PhysicalOffset, HeaderBlock)>,
     /// What the first group says of those before it is believed: there is nothing to hold against it.
     believe: bool,
-    pub(super) tip: Tip,
+    pub(crate) tip: Tip,
     /// The epochs that begin in what was scanned.
-    pub(super) starts: Vec<EpochStart>,
+    pub(crate) starts: Vec<EpochStart>,
     /// The highest durable end that a group whose word counts attested.
-    pub(super) attested_end: PhysicalOffset,
+    pub(crate) attested_end: PhysicalOffset,
     /// Where the stored bytes end in each segment that a group was found in.
-    pub(super) stored_ends: Vec<PhysicalOffset>,
-    pub(super) groups: u64,
+    pub(crate) stored_ends: Vec<PhysicalOffset>,
+    pub(crate) groups: u64,
 }
 
 impl<'s, 'a> Scan<'s, 'a> {
     /// A scan from `tip`, which was durable.
-    pub(super) fn new(
+    pub(crate) fn new(
         segments: &'s mut Segments<'a>,
         checkpoint: &Checkpoint,
         tip: Tip,
@@ -78,7 +78,7 @@ impl<'s, 'a> Scan<'s, 'a> {
     }
 
     /// Scans to the end of the chain. Only groups from `led_from` on attest.
-    pub(super) fn run(&mut self, led_from: PhysicalOffset) -> io::Result<()> {
+    pub(crate) fn run(&mut self, led_from: PhysicalOffset) -> io::Result<()> {
         while let Some((group, stored_at)) = self.successor()? {
             if group.start >= led_from {
                 self.attested_end = self.attested_end.max(group.attested_end);
@@ -87,10 +87,10 @@ impl<'s, 'a> Scan<'s, 'a> {
                 self.starts.push(EpochStart { epoch: *epoch, start: *start });
                 self.tip.epoch_start = *start;
             }
+            let base = self.segments.base_of(group.start);
             match self.stored_ends.last_mut() {
-                Some(last) if self.segments.base_of(*last) == self.segments.base_of(group.start) => {
-                    *last = group.stored_end;
-                }
+                // One that lies at the base is the end of the segment before.
+                Some(last) if *last > base => *last = group.stored_end,
                 _ => self.stored_ends.push(group.stored_end),
             }
             self.tip.end = group.end;
@@ -132,6 +132,10 @@ impl<'s, 'a> Scan<'s, 'a> {
             return Ok(None);
         }
         let HeaderBlock::Sound(header) = self.header(base)? else { return Ok(None) };
+        // Another segment's, by a misdirected write: the next opening would refuse what this one took.
+        if header.base != base || header.segment_bytes != self.segments.limit_of(base).since(base) {
+            return Ok(None);
+        }
         if self.believe {
             (self.tip.epoch, self.tip.epoch_start) = (header.epoch, header.epoch_start);
         }
@@ -176,12 +180,12 @@ impl<'s, 'a> Scan<'s, 'a> {
 
     fn is_zero(&mut self, from: PhysicalOffset, to: PhysicalOffset) -> io::Result<bool> {
         let bytes = usize::try_from(to.since(from)).unwrap_or(usize::MAX);
-        Ok(self.segments.read(from, bytes)?.iter().all(|&byte| byte == 0))
+        Ok(is_zero(self.segments.read(from, bytes)?))
     }
 }
 
 /// The group that stands at `at`, if one does.
-pub(super) fn sound_group(
+pub(crate) fn sound_group(
     segments: &mut Segments<'_>,
     seed: Seed,
     at: PhysicalOffset,

@@ -3,45 +3,74 @@
 use std::io;
 use std::ops::Range;
 
+use super::group_check::CheckedGroup;
 use super::scan::sound_group;
 use super::segments::Segments;
 use crate::checkpoint::Checkpoint;
 use crate::group::{GROUP_BYTES_MAX, GROUP_HEADER_BYTES};
 use crate::offset::PhysicalOffset;
 use crate::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES};
-use crate::segment::{BLOCK, BLOCK_BYTES};
+use crate::segment::{BLOCK, BLOCK_BYTES, is_zero};
 
 /// How far behind the end witnesses are looked for, and remains are removed.
 pub const SEARCH_BYTES: u64 = 64 << 20;
 
 /// A sound group behind the end that says that more had been durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Witness {
-    pub(super) at: PhysicalOffset,
-    pub(super) attested_end: PhysicalOffset,
+pub(crate) struct Witness {
+    pub(crate) at: PhysicalOffset,
+    pub(crate) attested_end: PhysicalOffset,
+}
+
+/// What the word of a sound group behind the end counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// It attests nothing above the end.
+    Nothing,
+    /// An earlier life of these bytes: they were cut, and it has no say in this one.
+    EarlierLife,
+    /// It contradicts the end, but was taken below `led_from`.
+    Doubt,
+    /// It proves that more was durable.
+    Witness,
+}
+
+impl Word {
+    fn of(group: &CheckedGroup, checkpoint: &Checkpoint, end: PhysicalOffset) -> Self {
+        if group.first_epoch < checkpoint.highest_epoch {
+            Self::EarlierLife
+        } else if group.attested_end <= end {
+            Self::Nothing
+        } else if group.start < checkpoint.led_from {
+            Self::Doubt
+        } else {
+            Self::Witness
+        }
+    }
 }
 
 /// What a search found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// The first group whose word counts and contradicts the end.
-    pub(super) witness: Option<Witness>,
+    pub(crate) witness: Option<Witness>,
     /// A group that contradicts the end, but was taken below `led_from`.
-    pub(super) doubt: bool,
+    pub(crate) doubt: bool,
     /// Blocks with bytes that are not zero, each within one segment; the first may begin inside a block, and one may
     /// end where its file does.
-    pub(super) remains: Vec<Range<PhysicalOffset>>,
+    pub(crate) remains: Vec<Range<PhysicalOffset>>,
     /// Where the search ended; zero when there was none.
-    pub(super) searched_end: PhysicalOffset,
+    pub(crate) searched_end: PhysicalOffset,
     /// How many bytes were looked at.
-    pub(super) searched_bytes: u64,
+    pub(crate) searched_bytes: u64,
 }
 
-/// Searches behind `end`, up to the nominal end of the newest named segment.
-pub(super) fn search(
+/// Searches behind `end`, up to the nominal end of the newest named segment. `hear` is given every sound group.
+pub(crate) fn search(
     segments: &mut Segments<'_>,
     checkpoint: &Checkpoint,
     end: PhysicalOffset,
+    hear: &mut dyn FnMut(&CheckedGroup, Word),
 ) -> io::Result<Found> {
     let last =
         segments.limit_of(checkpoint.newest_segment).min(end.advance(SEARCH_BYTES).align_up(BLOCK_BYTES));
@@ -50,17 +79,18 @@ pub(super) fn search(
     let mut at = end;
     while at < last {
         let block_end = at.advance(1).align_up(BLOCK_BYTES).min(last);
-        let mut block = [0; BLOCK];
         let read = segments.read(at, block_length(at, block_end))?;
         let bytes = read.len();
-        block[..bytes].copy_from_slice(read);
         if bytes == 0 {
             // The file ends here; the next segment may have one.
             at = segments.limit_of(at);
             continue;
         }
         found.searched_bytes += bytes as u64;
-        if block[..bytes].iter().any(|&byte| byte != 0) {
+        if !is_zero(read) {
+            // Copied, because looking at a group moves the window.
+            let mut block = [0; BLOCK];
+            block[..bytes].copy_from_slice(read);
             // No further than the file reaches: zeroing needs no space on the disk.
             let held_end = at.advance(bytes as u64);
             match found.remains.last_mut() {
@@ -71,46 +101,47 @@ pub(super) fn search(
                 }
                 _ => found.remains.push(at..held_end),
             }
-            look_for_witness(segments, checkpoint, end, at, &block[..bytes], &mut skip_to, &mut found)?;
+            for group in sound_groups(segments, checkpoint, at, &block[..bytes], &mut skip_to) {
+                let group = group?;
+                let word = Word::of(&group, checkpoint, end);
+                hear(&group, word);
+                found.doubt |= word == Word::Doubt;
+                if word == Word::Witness {
+                    let CheckedGroup { start: at, attested_end, .. } = group;
+                    found.witness.get_or_insert(Witness { at, attested_end });
+                }
+            }
         }
         at = block_end;
     }
     Ok(found)
 }
 
-/// Looks at every eighth byte of a block. What lies inside a sound group is that group's business: a payload
-/// cannot pose as a group.
-fn look_for_witness(
+/// The sound groups that begin at any eighth byte of a block. What lies inside one is that group's business: a
+/// payload cannot pose as a group.
+fn sound_groups(
     segments: &mut Segments<'_>,
     checkpoint: &Checkpoint,
-    end: PhysicalOffset,
     block_at: PhysicalOffset,
     block: &[u8],
     skip_to: &mut PhysicalOffset,
-    found: &mut Found,
-) -> io::Result<()> {
-    for (index, word) in block.chunks_exact(RECORD_ALIGNMENT).enumerate() {
+) -> impl Iterator<Item = io::Result<CheckedGroup>> {
+    let seed = checkpoint.log_id.seed();
+    block.chunks_exact(RECORD_ALIGNMENT).enumerate().filter_map(move |(index, word)| {
         let at = block_at.advance((index * RECORD_ALIGNMENT) as u64);
         if at < *skip_to || !may_open_group(word) {
-            continue;
+            return None;
         }
-        let Some(group) = sound_group(segments, checkpoint.log_id.seed(), at)? else { continue };
-        *skip_to = group.stored_end;
-        // A lower epoch is an earlier life of these bytes: they were cut, and it has no say in this one.
-        if group.first_epoch < checkpoint.highest_epoch || group.attested_end <= end {
-            continue;
+        let group = sound_group(segments, seed, at).transpose()?;
+        if let Ok(group) = &group {
+            *skip_to = group.stored_end;
         }
-        if group.start < checkpoint.led_from {
-            found.doubt = true;
-        } else if found.witness.is_none() {
-            found.witness = Some(Witness { at, attested_end: group.attested_end });
-        }
-    }
-    Ok(())
+        Some(group)
+    })
 }
 
 /// Whether a group's length could begin with these bytes: cheaper than a checksum at every eighth byte.
-fn may_open_group(word: &[u8]) -> bool {
+pub(crate) fn may_open_group(word: &[u8]) -> bool {
     let Some(&length) = word.first_chunk::<4>() else { return false };
     let length = u32::from_le_bytes(length);
     length as usize >= GROUP_HEADER_BYTES + RECORD_HEADER_BYTES

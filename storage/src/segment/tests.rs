@@ -42,6 +42,10 @@ fn every_flipped_bit_is_noticed() {
 fn another_version_is_refused_by_name() {
     let mut bytes = GOLDEN;
     bytes[8] = 2;
+    let flipped = SegmentHeader::parse(&bytes).unwrap_err();
+    assert!(matches!(flipped, SegmentError::Crc { .. }), "a flipped bit is not another release");
+    let crc = crc32c::crc32c(&bytes[..68]);
+    bytes[68..72].copy_from_slice(&crc.to_le_bytes());
     assert_eq!(SegmentHeader::parse(&bytes).unwrap_err(), SegmentError::FormatVersion { found: 2 });
 }
 

@@ -1,4 +1,4 @@
-//! The memory under the log's tail: the one module of the crate with `unsafe` code of its own.
+//! The memory under the log's tail.
 //!
 //! A [`Chunk`] is a stretch of memory whose byte `i` is the log's byte `base + i`. It is filled once, front to back,
 //! by slots that never overlap, and read only below a mark that no slot lies under any more. When nobody holds
@@ -13,8 +13,8 @@ use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -31,22 +31,30 @@ const ALIGNMENT: usize = BLOCK_BYTES as usize;
 pub(crate) struct Pool {
     chunk_bytes: usize,
     kept_max: usize,
-    kept: Mutex<Vec<Memory>>,
+    kept: Mutex<Vec<Arc<Memory>>>,
+    /// Stretches in their second use or a later one.
+    reused: Mutex<Vec<Weak<Memory>>>,
 }
 
 impl Pool {
     /// A pool of stretches of `chunk_bytes`, of which it keeps at most `kept_max` that nobody uses.
     pub(crate) fn new(chunk_bytes: usize, kept_max: usize) -> Arc<Self> {
-        Arc::new(Self { chunk_bytes, kept_max, kept: Mutex::new(Vec::with_capacity(kept_max)) })
+        let kept = Mutex::new(Vec::with_capacity(kept_max));
+        Arc::new(Self { chunk_bytes, kept_max, kept, reused: Mutex::default() })
     }
 
     /// Memory of an earlier chunk, with its content, or fresh memory, which costs nothing until it is touched.
-    fn take(&self) -> Memory {
-        let kept = self.kept.lock().pop();
-        kept.unwrap_or_else(|| Memory::new(self.chunk_bytes))
+    fn take(&self) -> Arc<Memory> {
+        let Some(memory) = self.kept.lock().pop() else { return Arc::new(Memory::new(self.chunk_bytes)) };
+        let mut reused = self.reused.lock();
+        if !reused.iter().any(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(&memory))) {
+            reused.retain(|known| known.strong_count() > 0);
+            reused.push(Arc::downgrade(&memory));
+        }
+        memory
     }
 
-    fn give_back(&self, memory: Memory) {
+    fn give_back(&self, memory: Arc<Memory>) {
         let mut kept = self.kept.lock();
         if kept.len() < self.kept_max {
             kept.push(memory);
@@ -65,6 +73,8 @@ struct Memory {
 
 // SAFETY: the bytes are owned through `allocated` alone, and nothing about them is bound to a thread.
 unsafe impl Send for Memory {}
+// SAFETY: a shared reference gives out addresses only; who may access what lies there is the chunk's business.
+unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(bytes: usize) -> Self {
@@ -88,11 +98,57 @@ impl Drop for Memory {
     }
 }
 
+/// Where the bytes of a log's groups lie in memory: the same few stretches again and again, so that a device may
+/// prepare them for transfers.
+#[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "uring"), expect(dead_code, reason = "no device of this build asks"))]
+pub struct TailMemory(Arc<Pool>);
+
+impl TailMemory {
+    pub(crate) fn of(pool: &Arc<Pool>) -> Self {
+        Self(Arc::clone(pool))
+    }
+
+    /// The stretch that these bytes lie in, if it is being used again: what is filled only once is not worth
+    /// preparing, and may not even be filled.
+    #[cfg(feature = "uring")]
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<Stretch> {
+        let reused = self.0.reused.lock();
+        reused.iter().filter_map(Weak::upgrade).map(Stretch).find(|stretch| stretch.holds(bytes))
+    }
+}
+
+/// A stretch of memory that stays allocated, and stays where it is, for as long as this lives.
+#[cfg(feature = "uring")]
+pub(crate) struct Stretch(Arc<Memory>);
+
+#[cfg(feature = "uring")]
+impl Stretch {
+    pub(crate) fn first(&self) -> *const u8 {
+        self.0.first.as_ptr()
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+
+    /// Whether these bytes lie in it.
+    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+        let from = bytes.as_ptr().addr().checked_sub(self.first().addr());
+        from.is_some_and(|from| from <= self.bytes() && bytes.len() <= self.bytes() - from)
+    }
+
+    /// Whether neither a chunk nor the pool has it any more.
+    pub(crate) fn is_left(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
 /// Memory in use; shared by the filler, its slots and all who read.
 struct Chunk {
     base: u64,
     /// `Some` until the drop returns it to the pool.
-    memory: Option<Memory>,
+    memory: Option<Arc<Memory>>,
     pool: Arc<Pool>,
     /// Everything below has been frozen.
     frozen_end: AtomicUsize,
@@ -293,8 +349,21 @@ pub(crate) fn block(pool: &Arc<Pool>, content: &[u8]) -> Bytes {
     unsafe { filler.source().freeze(PhysicalOffset::ZERO, PhysicalOffset::new(BLOCK_BYTES)) }
 }
 
+/// A whole chunk that is full of one number.
+#[cfg(all(test, feature = "uring"))]
+pub(crate) fn whole(pool: &Arc<Pool>, number: u8) -> Bytes {
+    let mut filler = Filler::new(pool, PhysicalOffset::ZERO);
+    let room = filler.room();
+    filler.fill(room).fill(number);
+    // SAFETY: the only slot of the chunk is the reference above, which is not used any more.
+    unsafe { filler.source().freeze(PhysicalOffset::ZERO, PhysicalOffset::new(room as u64)) }
+}
+
 impl fmt::Debug for Filler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Filler").field("base", &self.chunk.base).field("filled", &self.filled).finish()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

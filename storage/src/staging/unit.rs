@@ -19,6 +19,7 @@ pub struct NewRecord<'a> {
 
 /// Where a record goes, told to the append's callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Place {
     /// The record's index in its unit.
     pub index: usize,

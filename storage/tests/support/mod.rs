@@ -5,14 +5,17 @@
 #![allow(dead_code, unreachable_pub, reason = "each test of the crate uses a part of this")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
+use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Clock, CommitLog, Files, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
-    PhysicalOffset, Step, TrimError, segment,
+    AppendError, CommitLog, Epoch, Files, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
+    PhysicalOffset, ReadError, Step, Stopped, TrimError, segment,
 };
+
+pub mod broken;
+pub mod damage;
+pub mod life;
 
 /// What tests append.
 pub const KIND: Kind = Kind::new(16);
@@ -20,26 +23,8 @@ pub const KIND: Kind = Kind::new(16);
 pub const SEGMENT_BYTES: u64 = 64 << 10;
 /// Heads of this length start with the record's own offset and store time, filled in under the lock.
 pub const HEAD_BYTES: usize = 16;
-
-/// Time stands still unless a test moves it.
-#[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
-
-impl ManualClock {
-    pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(u64::try_from(by.as_millis()).expect("a short time"), Ordering::Relaxed);
-    }
-}
-
-impl Clock for ManualClock {
-    fn wall_ms(&self) -> u64 {
-        1_700_000_000_000 + self.0.load(Ordering::Relaxed)
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_millis(self.0.load(Ordering::Relaxed))
-    }
-}
+/// What the wall clock shows when a world begins.
+pub const BEGINNING_MS: u64 = 1_700_000_000_000;
 
 /// When the test takes a unit for acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +41,8 @@ pub enum Acknowledge {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
     pub at: PhysicalOffset,
+    /// In milliseconds since 1970.
+    pub stored_at: u64,
     /// What follows the head.
     pub rest: Vec<u8>,
 }
@@ -69,13 +56,21 @@ pub struct ExpectedUnit {
 
 pub struct World {
     pub disk: Disk,
-    pub clock: Arc<ManualClock>,
+    pub clock: SimulatedClock,
     pub options: Options,
     pub acknowledge: Acknowledge,
+    /// What stands between the log and its disk.
+    pub wrap: Wrap,
+    /// Something was made to fail since the last opening, so that the log may have stopped.
+    pub is_faulty: bool,
     pub opened: Opened<u64>,
     pub units: Vec<ExpectedUnit>,
     /// Everything below was acknowledged, at any time since the first opening.
     pub acknowledged_end: PhysicalOffset,
+    /// Everything below survives the end of the process.
+    written_end: PhysicalOffset,
+    /// Store time of the last record.
+    stored_at: u64,
     /// Where the log begins, and where it may begin after a trim that nobody saw to its end.
     pub trimmed: PhysicalOffset,
     trimmed_max: PhysicalOffset,
@@ -86,14 +81,20 @@ pub struct World {
 
 /// What broke.
 pub type Violation = String;
+/// Puts something between a log and its disk, such as what breaks it.
+pub type Wrap = fn(&Disk) -> Arc<dyn Files>;
+
+/// The disk as it is.
+pub fn sound(disk: &Disk) -> Arc<dyn Files> {
+    Arc::new(disk.clone())
+}
 
 pub fn options() -> Options {
     Options { segment_bytes: SEGMENT_BYTES, ..Options::default() }
 }
 
-pub fn open(disk: &Disk, clock: &Arc<ManualClock>, options: &Options) -> Result<Opened<u64>, OpenError> {
-    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
-    CommitLog::open(Arc::new(disk.clone()), clock, options.clone(), 0)
+pub fn open(disk: &Disk, clock: &SimulatedClock, options: &Options) -> Result<Opened<u64>, OpenError> {
+    CommitLog::open(sound(disk), Arc::new(clock.clone()), options.clone(), 0)
 }
 
 impl World {
@@ -102,21 +103,34 @@ impl World {
     }
 
     pub fn try_new(disk: Disk, options: Options) -> Result<Self, OpenError> {
-        let clock = Arc::new(ManualClock::default());
-        let opened = open(&disk, &clock, &options)?;
+        Self::try_on(disk, options, sound)
+    }
+
+    pub fn try_on(disk: Disk, options: Options, wrap: Wrap) -> Result<Self, OpenError> {
+        let clock = SimulatedClock::new(BEGINNING_MS);
+        let opened = CommitLog::open(wrap(&disk), Arc::new(clock.clone()), options.clone(), 0)?;
         Ok(Self {
             disk,
             clock,
             options,
             acknowledge: Acknowledge::Durable,
+            wrap,
+            is_faulty: false,
             opened,
             units: Vec::new(),
             acknowledged_end: PhysicalOffset::ZERO,
+            written_end: PhysicalOffset::ZERO,
+            stored_at: 0,
             trimmed: PhysicalOffset::ZERO,
             trimmed_max: PhysicalOffset::ZERO,
             folded: 0,
             next_byte: 0,
         })
+    }
+
+    /// Opens a state of the disk, as the next process does.
+    pub fn open(&self, disk: &Disk) -> Result<Opened<u64>, OpenError> {
+        CommitLog::open((self.wrap)(disk), Arc::new(self.clock.clone()), self.options.clone(), 0)
     }
 
     pub fn frontiers(&self) -> Frontiers {
@@ -143,8 +157,16 @@ impl World {
             places.push(place);
         })?;
         assert_eq!(places.first().map(|place| place.physical_offset), Some(appended.start));
-        let records = places.iter().zip(rests);
-        let records = records.map(|(place, rest)| Expected { at: place.physical_offset, rest }).collect();
+        let last = places.last().map_or(0, |place| place.stored_at);
+        let in_order = places.is_sorted_by_key(|place| place.stored_at) && self.stored_at <= last;
+        assert!(in_order, "store times never decrease: {} before {places:?}", self.stored_at);
+        self.stored_at = last;
+        let records = places.iter().zip(rests).map(|(place, rest)| Expected {
+            at: place.physical_offset,
+            stored_at: place.stored_at,
+            rest,
+        });
+        let records = records.collect();
         self.units.push(ExpectedUnit { records, end: appended.end });
         Ok(())
     }
@@ -188,7 +210,7 @@ impl World {
         self.opened.housekeeper.step()
     }
 
-    fn note_acknowledged(&mut self) {
+    pub fn note_acknowledged(&mut self) {
         let Frontiers { durable_end, written_end, appended_end, .. } = self.frontiers();
         let end = match self.acknowledge {
             Acknowledge::Durable => durable_end,
@@ -196,6 +218,7 @@ impl World {
             Acknowledge::Appended => appended_end,
         };
         self.acknowledged_end = self.acknowledged_end.max(end);
+        self.written_end = written_end;
     }
 
     fn fold(&mut self) -> Result<(), Violation> {
@@ -203,12 +226,9 @@ impl World {
             if group.end > self.frontiers().visible_end {
                 return Err(format!("{group:?} was handed over before it was visible"));
             }
-            let expected: Vec<_> =
-                self.units.iter().flat_map(|unit| &unit.records).skip(self.folded).collect();
             let found = user_records(&group)?;
-            if found.len() > expected.len()
-                || found.iter().zip(expected).any(|(found, expected)| found != expected)
-            {
+            let expected = self.units.iter().flat_map(|unit| &unit.records).skip(self.folded);
+            if !found.iter().eq(expected.take(found.len())) {
                 return Err(format!("{group:?} holds other records than were appended"));
             }
             self.folded += found.len();
@@ -234,14 +254,26 @@ impl World {
     /// Ends the process, and opens what it wrote.
     pub fn kill(&mut self) -> Result<(), Violation> {
         self.note_acknowledged();
+        self.keep_written();
         self.reopen(self.disk.kill())
     }
 
-    /// Closes the log in good order, and opens it again.
+    /// What comes is no power cut, and loses nothing that was written.
+    pub fn keep_written(&mut self) {
+        self.acknowledged_end = self.acknowledged_end.max(self.written_end);
+    }
+
+    /// Closes the log in good order, and opens it again after a power cut.
     pub fn close(&mut self) -> Result<(), Violation> {
         self.opened.log.close();
         self.settle()?;
         let end = self.frontiers().appended_end;
+        match self.opened.log.stopped() {
+            Some(Stopped::Closed) => {}
+            // A disk without space, or with a fault, lets no log be closed.
+            Some(_) if self.is_faulty || self.frontiers().durable_end < end => return self.crash(),
+            other => return Err(format!("the log does not close: {other:?}")),
+        }
         self.acknowledged_end = self.acknowledged_end.max(end);
         self.reopen(self.disk.crash())?;
         let report = &self.opened.recovery;
@@ -254,18 +286,15 @@ impl World {
 
     /// Opens another state of the disk, and holds what is found against what was appended.
     pub fn reopen(&mut self, disk: Disk) -> Result<(), Violation> {
-        // A disk whose power is cut during recovery must be recoverable all the same.
-        let opened =
-            open(&disk, &self.clock, &self.options).map_err(|error| format!("cannot open: {error}"))?;
-        self.opened = opened;
+        let before = self.opened.log.epoch();
+        self.opened = self.open(&disk).map_err(|error| format!("cannot open: {error}"))?;
         self.disk = disk;
+        self.is_faulty = false;
+        if self.opened.log.epoch() <= before {
+            return Err(format!("epoch {before} was not raised: {}", self.opened.log.epoch()));
+        }
         self.check_beginning()?;
-        let groups: Vec<Group> = self
-            .opened
-            .log
-            .scan(self.frontiers().trimmed)
-            .collect::<Result<_, _>>()
-            .map_err(|error| format!("cannot scan: {error}"))?;
+        let groups = self.scan()?;
         let mut found = Vec::new();
         for group in &groups {
             found.extend(user_records(group)?);
@@ -279,9 +308,14 @@ impl World {
             match left.split_at_checked(unit.records.len()) {
                 Some((front, rest)) if front == unit.records => left = rest,
                 Some((front, _)) => {
-                    return Err(format!("unit {kept} is {:?}, found {:?}", unit.records[0].at, front[0].at));
+                    let is_part = front.iter().zip(&unit.records).take_while(|(a, b)| a == b).count() > 0;
+                    let what = if is_part { "only a part is there" } else { "another is there" };
+                    return Err(format!("of unit {kept} at {}, {what}", unit.records[0].at));
                 }
-                None => return Err(format!("of unit {kept} only a part is there")),
+                None if unit.records.starts_with(left) => {
+                    return Err(format!("of unit {kept} at {}, only a part is there", unit.records[0].at));
+                }
+                None => return Err(format!("{} records were never appended", left.len())),
             }
             kept += 1;
         }
@@ -295,8 +329,45 @@ impl World {
         self.folded = found.len();
         // What was acknowledged and has no record, such as the epoch's own, may be gone without anybody's loss.
         self.acknowledged_end = self.acknowledged_end.min(self.frontiers().durable_end);
+        self.written_end = self.frontiers().written_end;
         self.check_records()?;
         self.check_frontiers()
+    }
+
+    /// Every visible group: a continuous chain, epochs and store times that never decrease, as [`CommitLog::scan`]
+    /// and [`CommitLog::chain_at`] agree. Notes the last store time.
+    pub fn scan(&mut self) -> Result<Vec<Group>, Violation> {
+        let log = &self.opened.log;
+        let groups: Vec<Group> = log
+            .scan(self.frontiers().trimmed)
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("cannot scan: {error}"))?;
+        let (mut epoch, mut stored_at) = (Epoch::ZERO, 0);
+        let mut chain = None;
+        for group in &groups {
+            let base = log.segment_base(group.start);
+            if group.start == base.advance(segment::BLOCK_BYTES) && group.end <= self.frontiers().durable_end
+            {
+                let point = log.chain_at(base).map_err(|error| format!("no chain at {base}: {error}"))?;
+                let point = point.ok_or_else(|| format!("no chain at {base}"))?;
+                if chain.is_some_and(|chain| point.chain != chain) || point.epoch < epoch {
+                    return Err(format!("{point:?} at {base}, the groups before give {chain:?}, {epoch}"));
+                }
+            }
+            for (at, record) in group.records() {
+                let fields = record.header.fields();
+                let now = group.created_at + u64::from(fields.stored_at_delta);
+                if fields.epoch < epoch || now < stored_at {
+                    return Err(format!(
+                        "epoch or time decreases at {at}: {fields:?} behind {epoch}, {stored_at}"
+                    ));
+                }
+                (epoch, stored_at) = (fields.epoch, now);
+            }
+            chain = Some(group.chain);
+        }
+        self.stored_at = stored_at;
+        Ok(groups)
     }
 
     /// After an opening: the log begins where a trim that was asked for left it, and no file is left below.
@@ -318,38 +389,63 @@ impl World {
         }
     }
 
-    /// Reads every record by its offset, and shows that none is seen that is not visible.
+    /// Reads every record by its offset, in all ways there are, and shows that nothing is seen that is not visible.
     pub fn check_records(&self) -> Result<(), Violation> {
-        let visible_end = self.frontiers().visible_end;
+        self.check_records_beside(|_, _| false)
+    }
+
+    /// As [`Self::check_records`], of a log some bytes of which are damaged: they are reported, the rest is served.
+    pub fn check_records_beside(
+        &self,
+        is_damaged: impl Fn(PhysicalOffset, u64) -> bool,
+    ) -> Result<(), Violation> {
+        let log = &self.opened.log;
+        let Frontiers { trimmed, visible_end, .. } = self.frontiers();
         for unit in &self.units {
             for expected in &unit.records {
-                let read = self.opened.log.record_at(expected.at);
-                match read {
-                    Ok(record) if unit.end <= visible_end => {
-                        if record.payload()[HEAD_BYTES..] != expected.rest {
-                            return Err(format!("the record at {} has changed", expected.at));
-                        }
-                        let bytes = u32::try_from(record.bytes.len()).expect("records are short");
-                        let cold = self.opened.log.read_cold(expected.at, bytes);
-                        if cold.as_ref().ok() != Some(&record.bytes) {
-                            return Err(format!(
-                                "the files do not hold the record at {}: {cold:?}",
-                                expected.at
-                            ));
-                        }
-                        let hot = self.opened.log.read_hot(expected.at, bytes);
-                        if hot.is_some_and(|hot| hot != record.bytes) {
-                            return Err(format!("memory does not hold the record at {}", expected.at));
-                        }
-                    }
-                    Err(error) if unit.end <= visible_end => {
-                        return Err(format!("cannot read the record at {}: {error}", expected.at));
-                    }
-                    Ok(_) => {
-                        return Err(format!("the record at {} is seen beyond {visible_end}", expected.at));
-                    }
-                    Err(_) => {}
+                let at = expected.at;
+                let read = log.record_at(at);
+                // By a trim that failed when it was all but done.
+                if at < trimmed && matches!(read, Err(ReadError::Trimmed { .. })) {
+                    continue;
                 }
+                if unit.end > visible_end {
+                    if read.is_ok() {
+                        return Err(format!("the record at {at} is seen beyond {visible_end}"));
+                    }
+                    continue;
+                }
+                let stored_bytes = (32 + HEAD_BYTES + expected.rest.len()).next_multiple_of(8) as u64;
+                let record = match read {
+                    Ok(record) => record,
+                    Err(_) if is_damaged(at, stored_bytes) => continue,
+                    Err(error) => return Err(format!("cannot read the record at {at}: {error}")),
+                };
+                if record.payload()[HEAD_BYTES..] != expected.rest {
+                    return Err(format!("the record at {at} has changed"));
+                }
+                let bytes = u32::try_from(record.bytes.len()).expect("records are short");
+                let hot = log.read_hot(at, bytes);
+                if hot.is_some_and(|hot| hot != record.bytes) {
+                    return Err(format!("memory does not hold the record at {at}"));
+                }
+                let cold = log.read_cold(at, bytes);
+                if cold.as_ref().ok() != Some(&record.bytes) && !is_damaged(at, stored_bytes) {
+                    return Err(format!("the files do not hold the record at {at}: {cold:?}"));
+                }
+            }
+        }
+        // A look past the end, of a record's header or of one byte.
+        for (at, bytes) in [(visible_end, 1), (PhysicalOffset::new(visible_end.get().saturating_sub(8)), 32)]
+        {
+            let beyond = log.read_hot(at, bytes).is_some()
+                || !matches!(
+                    log.read_cold(at, bytes),
+                    Err(ReadError::NotVisible { .. } | ReadError::Trimmed { .. })
+                )
+                || log.record_at(at).is_ok();
+            if beyond {
+                return Err(format!("{bytes} bytes are read at {at}, beyond {visible_end}"));
             }
         }
         Ok(())
@@ -357,13 +453,15 @@ impl World {
 }
 
 /// The records of a group that tests appended, with their heads checked.
-fn user_records(group: &Group) -> Result<Vec<Expected>, Violation> {
+pub fn user_records(group: &Group) -> Result<Vec<Expected>, Violation> {
     let mut records = Vec::new();
     for (at, record) in group.records().filter(|(_, record)| record.header.fields().kind == KIND) {
-        if record.payload[..8] != at.get().to_le_bytes() {
-            return Err(format!("the record at {at} was filled for another place"));
+        let stored_at = group.created_at + u64::from(record.header.fields().stored_at_delta);
+        let head: [[u8; 8]; 2] = [at.get().to_le_bytes(), stored_at.to_le_bytes()];
+        if record.payload[..HEAD_BYTES] != head.concat() {
+            return Err(format!("the record at {at} was filled for another place or time"));
         }
-        records.push(Expected { at, rest: record.payload[HEAD_BYTES..].to_vec() });
+        records.push(Expected { at, stored_at, rest: record.payload[HEAD_BYTES..].to_vec() });
     }
     Ok(records)
 }

@@ -3,22 +3,29 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand::{Rng, RngExt};
+use smallvec::SmallVec;
 
 /// The unit in which a disk tears.
 const SECTOR: usize = 512;
 const SECTOR_BYTES: u64 = SECTOR as u64;
+/// The unit in which a file system hands out room, in sectors and in bytes.
+const BLOCK_SECTORS: u64 = 8;
+const BLOCK_BYTES: u64 = BLOCK_SECTORS * SECTOR_BYTES;
 /// So many states of one sector are told apart between two flushes; a rewrite beyond them forgets the oldest.
 const VERSIONS_MAX: usize = 8;
 
-/// A sector's bytes; absent means zeros.
-type Sector = Option<Arc<[u8; SECTOR]>>;
+static ZEROS: [u8; SECTOR] = [0; SECTOR];
+
+/// A sector's bytes; absent means zeros that take no room. Sectors of one write share its memory.
+type Sector = Option<Bytes>;
 
 /// A sparse sequence of bytes; clones share their sectors.
 #[derive(Clone, Default)]
 struct Image {
     bytes: u64,
-    sectors: Arc<BTreeMap<u64, Arc<[u8; SECTOR]>>>,
+    sectors: Arc<BTreeMap<u64, Bytes>>,
 }
 
 impl Image {
@@ -41,14 +48,20 @@ impl Image {
         let changed: Vec<u64> = self.sectors.range(first..).map(|(&index, _)| index).collect();
         for &index in &changed {
             let keep = usize::try_from(bytes.saturating_sub(index * SECTOR_BYTES)).unwrap_or(usize::MAX);
-            let mut sector = self.sector(index).filter(|_| keep > 0);
-            if let Some(sector) = &mut sector {
-                Arc::make_mut(sector)[keep.min(SECTOR)..].fill(0);
-            }
-            self.set_sector(index, sector);
+            let sector = self.sector(index).filter(|_| keep > 0);
+            self.set_sector(index, sector.map(|old| patched(&old, keep.min(SECTOR), &ZEROS)));
         }
         changed
     }
+}
+
+/// A sector with other bytes from `within` on, as far as they and the sector go.
+fn patched(old: &[u8], within: usize, bytes: &[u8]) -> Bytes {
+    let mut sector = [0; SECTOR];
+    sector.copy_from_slice(old);
+    let length = bytes.len().min(SECTOR - within);
+    sector[within..within + length].copy_from_slice(&bytes[..length]);
+    Bytes::copy_from_slice(&sector)
 }
 
 /// See the module.
@@ -59,7 +72,7 @@ pub(super) struct Contents {
     /// As of the last flush.
     durable: Image,
     /// The states each sector has had since, oldest first.
-    versions: BTreeMap<u64, Vec<Sector>>,
+    versions: BTreeMap<u64, SmallVec<[Sector; 1]>>,
     /// The lengths the file has had since.
     lengths: Vec<u64>,
 }
@@ -92,11 +105,18 @@ impl Contents {
     }
 
     pub(super) fn write(&mut self, at: u64, bytes: &[u8]) {
+        // Most of what a log writes are the zeros of a segment to come, and those need no memory.
+        let mut copy = None;
         for_each_sector(at, bytes.len(), |index, within, range| {
-            let part = &bytes[range];
-            let mut sector = self.current.sector(index).unwrap_or_else(|| Arc::new([0; SECTOR]));
-            Arc::make_mut(&mut sector)[within..within + part.len()].copy_from_slice(part);
-            self.current.set_sector(index, Some(Arc::clone(&sector)));
+            let part = &bytes[range.clone()];
+            let sector = if part.len() < SECTOR {
+                patched(self.current.sectors.get(&index).map_or(&ZEROS, |old| old), within, part)
+            } else if part == ZEROS {
+                Bytes::from_static(&ZEROS)
+            } else {
+                copy.get_or_insert_with(|| Bytes::copy_from_slice(bytes)).slice(range)
+            };
+            self.current.set_sector(index, Some(sector.clone()));
             self.remember(index, Some(sector));
         });
         let end = at.saturating_add(bytes.len() as u64);
@@ -116,18 +136,19 @@ impl Contents {
 
     /// How many bytes of disk the file has.
     pub(super) fn held_bytes(&self) -> u64 {
-        self.current.sectors.len() as u64 * SECTOR_BYTES
+        let mut blocks: Vec<u64> = self.current.sectors.keys().map(|index| index / BLOCK_SECTORS).collect();
+        blocks.dedup();
+        blocks.len() as u64 * BLOCK_BYTES
     }
 
     /// How many bytes of disk a write needs that the file does not have yet.
     pub(super) fn missing_bytes(&self, at: u64, bytes: usize) -> u64 {
-        let mut missing = 0;
-        for_each_sector(at, bytes, |index, _, _| {
-            if !self.current.sectors.contains_key(&index) {
-                missing += SECTOR_BYTES;
-            }
-        });
-        missing
+        let blocks = at / BLOCK_BYTES..(at + bytes as u64).div_ceil(BLOCK_BYTES);
+        let is_missing = |block: &u64| {
+            let sectors = block * BLOCK_SECTORS..(block + 1) * BLOCK_SECTORS;
+            self.current.sectors.range(sectors).next().is_none()
+        };
+        blocks.filter(is_missing).count() as u64 * BLOCK_BYTES
     }
 
     pub(super) fn flush(&mut self) {
@@ -157,10 +178,10 @@ impl Contents {
     pub(super) fn flip_bit(&mut self, at: u64, bit: u8) {
         for image in [&mut self.current, &mut self.durable] {
             if at < image.bytes {
-                let mut sector = image.sector(at / SECTOR_BYTES).unwrap_or_else(|| Arc::new([0; SECTOR]));
+                let index = at / SECTOR_BYTES;
                 let within = usize::try_from(at % SECTOR_BYTES).unwrap_or_default();
-                Arc::make_mut(&mut sector)[within] ^= 1 << (bit % 8);
-                image.set_sector(at / SECTOR_BYTES, Some(sector));
+                let old = image.sector(index).unwrap_or_else(|| Bytes::from_static(&ZEROS));
+                image.set_sector(index, Some(patched(&old, within, &[old[within] ^ (1 << (bit % 8))])));
             }
         }
     }
@@ -178,7 +199,7 @@ impl Contents {
             if rng.random_bool(odds.destroyed) {
                 let mut noise = [0; SECTOR];
                 rng.fill(&mut noise[..]);
-                sector = Some(Arc::new(noise));
+                sector = Some(Bytes::copy_from_slice(&noise));
             }
             self.durable.set_sector(index, sector);
         }

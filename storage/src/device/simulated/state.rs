@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -17,6 +19,8 @@ struct Node {
     contents: Contents,
     /// Open descriptions.
     holders: u64,
+    /// Bytes that the medium does not give back.
+    unreadable: Vec<Range<u64>>,
 }
 
 /// A change of names that [`State::sync_directory`] has not made durable.
@@ -59,9 +63,13 @@ impl Change {
 pub(super) struct Faults {
     pub(super) power_off: Option<u64>,
     pub(super) fail_write: Option<u64>,
+    pub(super) shorten_write: Option<u64>,
+    pub(super) refuse_write: Option<u64>,
     pub(super) fail_flush: Option<u64>,
+    pub(super) fail_names: Option<u64>,
     pub(super) space_left: Option<u64>,
     pub(super) flushes_lie: bool,
+    pub(super) delay_max: Duration,
 }
 
 pub(super) struct State {
@@ -148,8 +156,9 @@ impl State {
         self.names.keys().map(String::as_str).collect()
     }
 
-    pub(super) fn list(&self, directory: &str) -> io::Result<Vec<String>> {
+    pub(super) fn list(&mut self, directory: &str) -> io::Result<Vec<String>> {
         self.powered()?;
+        self.fail_names()?;
         let below = |name: &String| {
             let rest =
                 if directory.is_empty() { name } else { name.strip_prefix(directory)?.strip_prefix('/')? };
@@ -175,6 +184,7 @@ impl State {
         if self.has(name) {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, format!("{name}: exists already")));
         }
+        self.fail_names()?;
         // A directory may have to grow for a name; one that changes its name takes the old one's place.
         if self.faults.space_left == Some(0) {
             return Err(io::ErrorKind::StorageFull.into());
@@ -188,11 +198,13 @@ impl State {
 
     pub(super) fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         let node = self.open(from)?;
+        self.fail_names()?;
         self.change(Change::Rename { from: from.to_owned(), to: to.to_owned(), node })
     }
 
     pub(super) fn remove(&mut self, name: &str) -> io::Result<()> {
         self.open(name)?;
+        self.fail_names()?;
         self.change(Change::Unlink { name: name.to_owned() })
     }
 
@@ -200,6 +212,7 @@ impl State {
         if self.begin()? == Power::Fails {
             return Err(power_is_off());
         }
+        self.fail_names()?;
         let durable_names = &mut self.durable_names;
         self.changes.retain(|change| {
             let covered = change.directory() == directory;
@@ -230,13 +243,31 @@ impl State {
     }
 
     pub(super) fn release(&mut self, node: NodeId) {
-        self.node(node).holders -= 1;
-        self.drop_unreachable();
+        let node = self.node(node);
+        node.holders -= 1;
+        if node.holders == 0 {
+            self.drop_unreachable();
+        }
     }
 
     pub(super) fn read(&self, node: NodeId, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         self.powered()?;
-        Ok(self.nodes[&node].contents.read(at, buffer))
+        let node = &self.nodes[&node];
+        let end = at.saturating_add(buffer.len() as u64).min(node.contents.len());
+        if node.unreadable.iter().any(|range| range.start < end && at < range.end) {
+            return Err(io::Error::other("the medium cannot be read here (simulated)"));
+        }
+        Ok(node.contents.read(at, buffer))
+    }
+
+    pub(super) fn fail_reads(&mut self, name: &str, range: Range<u64>) -> io::Result<()> {
+        let node = self.open(name)?;
+        self.node(node).unreadable.push(range);
+        Ok(())
+    }
+
+    pub(super) fn heal_reads(&mut self) {
+        self.nodes.values_mut().for_each(|node| node.unreadable.clear());
     }
 
     pub(super) fn len(&self, node: NodeId) -> io::Result<u64> {
@@ -259,8 +290,17 @@ impl State {
             self.faults.space_left = Some(left - missing);
         }
         let fails = counts_down(&mut self.faults.fail_write);
-        // A write that fails may have done its beginning.
-        let mut left = if fails { self.choose(bytes + 1) } else { bytes };
+        let falls_short = counts_down(&mut self.faults.shorten_write) && bytes > 1;
+        // A flush alone writes nothing that could need space.
+        let is_refused = bytes > 0 && counts_down(&mut self.faults.refuse_write);
+        let mut left = if falls_short {
+            1 + self.choose(bytes - 1)
+        } else if fails || is_refused {
+            // A write that fails may have done its beginning.
+            self.choose(bytes + 1)
+        } else {
+            bytes
+        };
         let contents = &mut self.node(node).contents;
         let mut at = at;
         for piece in pieces {
@@ -271,7 +311,9 @@ impl State {
         }
         match power {
             Power::Fails => Err(power_is_off()),
+            Power::Stays if falls_short => Err(io::ErrorKind::WriteZero.into()),
             Power::Stays if fails => Err(io::Error::other("the write failed (simulated)")),
+            Power::Stays if is_refused => Err(io::ErrorKind::StorageFull.into()),
             Power::Stays => Ok(()),
         }
     }
@@ -281,7 +323,13 @@ impl State {
         if i64::try_from(bytes).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.node(node).contents.set_len(bytes);
+        let contents = &mut self.node(node).contents;
+        let held_before = contents.held_bytes();
+        contents.set_len(bytes);
+        let freed_bytes = held_before - contents.held_bytes();
+        if let Some(left) = &mut self.faults.space_left {
+            *left += freed_bytes;
+        }
         if power == Power::Fails { Err(power_is_off()) } else { Ok(()) }
     }
 
@@ -324,6 +372,21 @@ impl State {
         if power == Power::Fails { Err(power_is_off()) } else { Ok(()) }
     }
 
+    /// Whether names are what goes wrong now.
+    fn fail_names(&mut self) -> io::Result<()> {
+        if counts_down(&mut self.faults.fail_names) {
+            Err(io::Error::other("the directory failed (simulated)"))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// How long the next operation of a device takes.
+    pub(super) fn delay(&mut self) -> Duration {
+        let delay_max = self.faults.delay_max;
+        if delay_max.is_zero() { delay_max } else { delay_max.mul_f64(self.rng.random()) }
+    }
+
     /// Counts an operation.
     fn begin(&mut self) -> io::Result<Power> {
         self.powered()?;
@@ -331,12 +394,12 @@ impl State {
         Ok(if self.faults.power_off == Some(self.operations) { Power::Fails } else { Power::Stays })
     }
 
+    pub(super) fn has_power(&self) -> bool {
+        self.faults.power_off.is_none_or(|last| self.operations < last)
+    }
+
     fn powered(&self) -> io::Result<()> {
-        if self.faults.power_off.is_some_and(|last| self.operations >= last) {
-            Err(power_is_off())
-        } else {
-            Ok(())
-        }
+        if self.has_power() { Ok(()) } else { Err(power_is_off()) }
     }
 
     fn odds(&mut self) -> Odds {

@@ -190,13 +190,13 @@ fn a_failed_write_may_have_begun() {
 
 #[test]
 fn a_full_disk_takes_what_it_has_room_for_already() {
-    let (disk, file) = with_file(1, &[1; 600]);
-    disk.set_space_left(Some(1024));
-    file.write_at(600, &[2; 1000]).unwrap();
-    let full = file.write_at(2000, &[3; 1000]).unwrap_err();
+    let (disk, file) = with_file(1, &[1; 5000]);
+    disk.set_space_left(Some(4096));
+    file.write_at(8000, &[2; 1000]).unwrap();
+    let full = file.write_at(12_000, &[3; 1000]).unwrap_err();
     assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-    file.write_at(0, &[4; 1536]).unwrap();
-    assert_eq!(file.len().unwrap(), 1600);
+    file.write_at(0, &[4; 12_288]).unwrap();
+    assert_eq!(file.len().unwrap(), 12_288);
     assert_eq!(disk.space().unwrap().available_bytes, 0);
 }
 
@@ -212,7 +212,7 @@ fn a_file_needs_room_for_its_name_and_gives_its_room_back_when_it_is_gone_for_go
     disk.sync_directory("").unwrap();
     assert_eq!(available(), 0, "somebody has it open");
     drop(file);
-    assert_eq!(available(), 1024);
+    assert_eq!(available(), 4096);
     disk.create("b").unwrap();
 }
 
@@ -321,4 +321,82 @@ fn a_device_writes_flushes_and_locks_its_segment() {
     assert_eq!(&read(&disk.crash(), "a")[4096..], b"two!");
     drop(device);
     disk.device().attach("a").unwrap();
+}
+
+#[test]
+fn a_write_may_end_before_its_end() {
+    let seen: BTreeSet<_> = (0..200)
+        .map(|seed| {
+            let (disk, file) = with_file(seed, b"...");
+            disk.shorten_write(1);
+            let short = file.write_at(0, b"123").unwrap_err();
+            assert_eq!(short.kind(), io::ErrorKind::WriteZero);
+            read(&disk, "a")
+        })
+        .collect();
+    assert_eq!(seen, BTreeSet::from([b"1..".to_vec(), b"12.".to_vec()]));
+}
+
+#[test]
+fn names_fail_without_effect() {
+    let uses: [fn(&Disk) -> io::Result<()>; 5] = [
+        |disk| disk.create("b").map(drop),
+        |disk| disk.rename("a", "b"),
+        |disk| disk.remove("a"),
+        |disk| disk.list("").map(drop),
+        |disk| disk.sync_directory(""),
+    ];
+    for fails in uses {
+        let (disk, _) = with_file(1, b"old");
+        disk.fail_names(1);
+        fails(&disk).unwrap_err();
+        assert_eq!(disk.list("").unwrap(), ["a"]);
+        fails(&disk).unwrap();
+    }
+    // What a failed flush of a directory was to cover, the next one does.
+    let seen = outcomes(
+        |seed| {
+            let (disk, _) = with_file(seed, b"old");
+            disk.rename("a", "b").unwrap();
+            disk.fail_names(1);
+            disk.sync_directory("").unwrap_err();
+            disk.sync_directory("").unwrap();
+            disk
+        },
+        |disk| disk.list("").unwrap(),
+    );
+    assert_eq!(seen, BTreeSet::from([vec!["b".to_owned()]]));
+}
+
+#[test]
+fn a_worn_out_range_is_not_read_and_the_rest_is() {
+    let (disk, file) = with_file(1, &[1; 2000]);
+    disk.fail_reads("a", 500..600).unwrap();
+    let mut buffer = [0; 100];
+    for (at, works) in [(0, true), (400, true), (401, false), (599, false), (600, true), (1990, true)] {
+        assert_eq!(file.read_at(at, &mut buffer).is_ok(), works, "at {at}");
+        let after = disk.crash().open("a").unwrap();
+        assert_eq!(after.read_at(at, &mut buffer).is_ok(), works, "at {at}, after a crash");
+    }
+    disk.heal_reads();
+    file.read_at(450, &mut buffer).unwrap();
+    assert!(disk.fail_reads("b", 0..1).is_err());
+}
+
+#[test]
+fn operations_under_way_complete_late_and_in_any_order() {
+    let orders: BTreeSet<Vec<u64>> = (0..40)
+        .map(|seed| {
+            let (disk, _) = with_file(seed, b"");
+            disk.set_delay_max(Duration::from_micros(100));
+            let mut device = disk.device();
+            device.attach("a").unwrap();
+            for at in 0..3 {
+                let pieces = smallvec![Bytes::from_static(b"x")];
+                device.submit(Operation { at: at * 4096, pieces, flush: true });
+            }
+            std::iter::from_fn(|| device.complete()).map(|(ticket, _)| ticket.0).collect()
+        })
+        .collect();
+    assert_eq!(orders.len(), 6, "{orders:?}");
 }

@@ -65,7 +65,13 @@ impl World {
         self.append();
         self.front.end_gathering();
         if looks {
-            let rings = self.front.look_after_here(|_, _| true, Counter::write);
+            let rings = self.front.look_after_here(
+                |_, _| true,
+                |counter, group| {
+                    counter.write(group);
+                    true
+                },
+            );
             self.ring_if(rings);
         }
     }

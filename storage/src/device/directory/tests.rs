@@ -1,3 +1,6 @@
+use bytes::Bytes;
+
+use super::super::Operation;
 use super::*;
 
 fn directory() -> (tempfile::TempDir, Directory) {
@@ -6,17 +9,14 @@ fn directory() -> (tempfile::TempDir, Directory) {
     (temporary, directory)
 }
 
-fn operation(at: u64, pieces: &[&'static [u8]], flush: bool) -> Operation {
-    Operation { at, pieces: pieces.iter().map(|piece| Bytes::from_static(piece)).collect(), flush }
-}
-
 #[test]
-fn pieces_land_one_behind_the_other() {
+fn pieces_of_any_length_land_one_behind_the_other() {
     let (_temporary, directory) = directory();
     directory.create("log/a").unwrap();
-    let mut device = directory.device();
+    let mut device = directory.device_of(DeviceKind::Buffered);
     device.attach("log/a").unwrap();
-    let ticket = device.submit(operation(4096, &[b"one", b"", b"two", b"three"], true));
+    let pieces = ["one", "", "two", "three"].map(|piece| Bytes::from_static(piece.as_bytes()));
+    let ticket = device.submit(Operation { at: 4096, pieces: pieces.into_iter().collect(), flush: true });
     let (done, outcome) = device.complete().unwrap();
     assert_eq!((done, outcome.is_ok()), (ticket, true));
     assert!(device.complete().is_none());
@@ -29,19 +29,6 @@ fn pieces_land_one_behind_the_other() {
 }
 
 #[test]
-fn many_pieces_and_none_are_written() {
-    let (_temporary, directory) = directory();
-    directory.create("a").unwrap();
-    let mut device = directory.device();
-    device.attach("a").unwrap();
-    device.submit(operation(0, &[], true));
-    device.complete().unwrap().1.unwrap();
-    device.submit(operation(0, &[b"x".as_slice(); 40], false));
-    device.complete().unwrap().1.unwrap();
-    assert_eq!(directory.open("a").unwrap().len().unwrap(), 40);
-}
-
-#[test]
 fn a_lock_excludes_others_until_it_drops() {
     let (_temporary, directory) = directory();
     let held = directory.lock("LOCK").unwrap();
@@ -50,24 +37,6 @@ fn a_lock_excludes_others_until_it_drops() {
     assert!(refused.to_string().contains("LOCK"), "{refused}");
     drop(held);
     directory.lock("LOCK").unwrap();
-}
-
-#[test]
-fn a_device_waits_for_its_predecessor() {
-    let (_temporary, directory) = directory();
-    directory.create("a").unwrap();
-    let mut first = directory.device();
-    first.attach("a").unwrap();
-    let successor = thread::spawn({
-        let mut second = directory.device();
-        move || second.attach("a").map(|()| second.submit(operation(0, &[b"new"], false)))
-    });
-    first.submit(operation(0, &[b"old"], false));
-    drop(first);
-    successor.join().unwrap().unwrap();
-    let mut read = [0; 3];
-    directory.open("a").unwrap().read_at(0, &mut read).unwrap();
-    assert_eq!(&read, b"new");
 }
 
 #[test]
@@ -89,17 +58,6 @@ fn names_come_and_go() {
     let missing = directory.open("log/b").err().unwrap();
     assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     assert!(missing.to_string().contains("log/b"), "{missing}");
-}
-
-#[test]
-fn a_failed_write_is_handed_over_as_the_outcome() {
-    let (_temporary, directory) = directory();
-    directory.create("a").unwrap();
-    let mut device = directory.device();
-    device.attach("a").unwrap();
-    device.submit(operation(u64::MAX >> 1, &[b"beyond every file"], true));
-    let (_, outcome) = device.complete().unwrap();
-    assert!(outcome.unwrap_err().to_string().contains("cannot write"));
 }
 
 #[test]

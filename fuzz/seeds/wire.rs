@@ -1,14 +1,12 @@
-//! Writes the first corpus of the targets `frame` and `message`: what real clients and brokers send.
-//!
-//! Run in the repository: `cargo run --manifest-path fuzz/Cargo.toml --example seeds`.
+//! For `frame`, `body` and `message`: what real clients and brokers send.
 
 use std::error::Error;
-use std::fs;
-use std::path::Path;
 
 use bytes::BytesMut;
 use skylark_protocol::message::{NewMessage, batch::InnerMessage};
 use skylark_protocol::{Encoding, Frame, Outgoing, Value};
+
+use crate::Corpus;
 
 /// Headers as Java, C++ and Go write them, with the bodies that belong to them.
 const FRAMES: [(&str, &str, &str); 8] = [
@@ -54,15 +52,16 @@ const FRAMES: [(&str, &str, &str); 8] = [
     ),
 ];
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let (frames, messages) = (corpus.join("frame"), corpus.join("message"));
-    fs::create_dir_all(&frames)?;
-    fs::create_dir_all(&messages)?;
+/// How many kinds of body the target tells apart.
+const BODIES: u8 = 32;
 
+pub fn write(corpus: &Corpus) -> Result<(), Box<dyn Error>> {
     for (name, header, body) in FRAMES {
         let frame = Frame { encoding: Encoding::Json, header: header.as_bytes(), body: body.as_bytes() };
-        fs::write(frames.join(name), frame.to_vec())?;
+        corpus.add("frame", name, &frame.to_vec())?;
+        for kind in 0..BODIES {
+            corpus.add("body", &format!("{name}-{kind}"), &[&[kind], body.as_bytes()].concat())?;
+        }
         let header = frame.parse()?;
         let fields: Vec<_> = header.fields.iter().map(|(name, value)| (name, Value::Text(value))).collect();
         let mut wire = BytesMut::new();
@@ -70,7 +69,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Outgoing { encoding: Encoding::Binary, code, opaque, flag, remark: Some("why"), fields: &fields }
             .write(body.len(), &mut wire);
         wire.extend_from_slice(body.as_bytes());
-        fs::write(frames.join(format!("{name}-binary")), &wire)?;
+        corpus.add("frame", &format!("{name}-binary"), &wire)?;
     }
 
     for (name, born_host) in [("v4", "127.0.0.1:50000"), ("v6", "[2001:db8::1]:50000")] {
@@ -88,14 +87,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             properties: b"KEYS\x01one two\x02TAGS\x01TagA\x02",
             added_properties: b"",
         };
-        fs::write(messages.join(name), message.parts(1024)?.to_vec(7, 4096, 1_700_000_000_005))?;
+        corpus.add("message", name, &message.parts(1024)?.to_vec(7, 4096, 1_700_000_000_005))?;
     }
     let mut batch = Vec::new();
     InnerMessage { flag: 0, body: b"hello", properties: b"TAGS\x01A\x02" }.write(&mut batch)?;
     InnerMessage { flag: 1, body: b"wo", properties: b"" }.write(&mut batch)?;
-    fs::write(messages.join("batch"), batch)?;
-    fs::write(messages.join("properties"), b"a\x011\x02b\x01\x02c\x01x")?;
-    fs::write(messages.join("id"), "7F00000100002A9F0000000000001000")?;
-    fs::write(messages.join("tags"), "TagA || TagB")?;
+    corpus.add("message", "batch", &batch)?;
+    corpus.add("message", "properties", b"a\x011\x02b\x01\x02c\x01x")?;
+    corpus.add("message", "id", b"7F00000100002A9F0000000000001000")?;
+    corpus.add("message", "tags", b"TagA || TagB")?;
     Ok(())
 }

@@ -1,0 +1,263 @@
+//! Who else moves the slowest appends: a replay of the whole log, the roll to new segments, a trim.
+//!
+//! Windows with and without the disturbance follow each other on one log, under one unbroken load; what happens right
+//! after a change counts for neither. Rolling cannot be switched off in a log: there, windows on a log with small
+//! segments alternate with windows on one with large segments, each under a load of its own.
+
+use std::error::Error;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use skylark_storage::{CommitLog, Options, PhysicalOffset};
+
+use crate::support::appenders::{self, AppendInTask, RunningLog};
+use crate::support::load::{self, Phase, Times, UNCOUNTED};
+use crate::support::records::{PAYLOAD_BYTES, Payload};
+use crate::support::samples::Samples;
+use crate::support::scratch;
+
+use super::Plan;
+use super::report::{Cell, Report, Target};
+
+/// What goes on beside the appends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Disturbance {
+    /// A thread reads the whole log again and again, group by group; cold, its files are dropped from the page
+    /// cache first.
+    Replay { cold: bool },
+    /// A thread trims a segment every [`TRIM_EVERY`].
+    Trim,
+}
+
+const APPENDERS: [usize; 2] = [1, 16];
+const QUIET: &str = "alone";
+/// After a change, and after a load has begun, nothing counts for so long.
+const SETTLES: Duration = Duration::from_millis(100);
+const TRIM_EVERY: Duration = Duration::from_millis(25);
+/// What is there to be replayed.
+const REPLAYED_BYTES: u64 = 2 << 30;
+/// Small segments, of a log that is trimmed or rolls often. A lone appender fills them in less than a second.
+const SMALL_SEGMENT_BYTES: [u64; 2] = [1 << 20, 16 << 20];
+const TRIMMED_SEGMENT_BYTES: u64 = 4 << 20;
+
+/// Measures what the plan wants of it.
+///
+/// # Errors
+/// When the disk refuses.
+pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    for appenders in APPENDERS {
+        for (name, disturbance) in [
+            ("replay, cold", Disturbance::Replay { cold: true }),
+            ("replay, page cache", Disturbance::Replay { cold: false }),
+            ("trim", Disturbance::Trim),
+        ] {
+            let cell = format!("isolation/{name}, {appenders}");
+            if plan.wants(&cell) {
+                disturbed(plan, report, &cell, appenders, disturbance)?;
+            }
+        }
+        let cell = format!("isolation/roll, {appenders}");
+        if plan.wants(&cell) {
+            rolling(plan, report, &cell, appenders);
+        }
+    }
+    Ok(())
+}
+
+fn disturbed(
+    plan: &Plan<'_>,
+    report: &mut Report,
+    name: &str,
+    appenders: usize,
+    disturbance: Disturbance,
+) -> Result<(), Box<dyn Error>> {
+    let window = plan.times.measured / 2;
+    let (question, options, bytes) = match disturbance {
+        Disturbance::Replay { cold } => {
+            let from = if cold { "the disk" } else { "the page cache" };
+            let question = format!(
+                "{appenders} tasks append while a thread replays a log of {} MiB from {from}, and while none does.",
+                REPLAYED_BYTES >> 20
+            );
+            (question, Options::default(), REPLAYED_BYTES)
+        }
+        Disturbance::Trim => {
+            let trims = (window + SETTLES).as_millis() / TRIM_EVERY.as_millis() + 2;
+            let bytes = TRIMMED_SEGMENT_BYTES * u64::try_from(trims)? * (plan.rounds as u64 + 1);
+            let question = format!(
+                "{appenders} tasks append while a segment of {} MiB is trimmed every {TRIM_EVERY:?}, and while none is.",
+                TRIMMED_SEGMENT_BYTES >> 20
+            );
+            (question, Options { segment_bytes: TRIMMED_SEGMENT_BYTES, ..Options::default() }, bytes)
+        }
+    };
+    let directory = scratch::directory(&plan.directory);
+    let running = RunningLog::open_at(directory.path(), plan.device(), options);
+    let (log, payload) = (&running.log, Payload::new(PAYLOAD_BYTES));
+    appenders::fill(log, &payload, bytes);
+    scratch::forget_log(directory.path())?;
+    let mut replayed_bytes = 0;
+    let phases = 2 * plan.rounds;
+    let samples = load::tasks(appenders, phases, in_tasks(log), |phase| {
+        thread::sleep(plan.times.warm);
+        for round in 0..plan.rounds {
+            let quiet = |phase: &Phase| count(phase, 2 * round + 1, window);
+            let disturbed = |phase: &Phase| {
+                let is_over = AtomicBool::new(false);
+                thread::scope(|scope| {
+                    let other = scope.spawn(|| disturb(disturbance, log, directory.path(), &is_over));
+                    count(phase, 2 * round + 2, window);
+                    is_over.store(true, Ordering::Relaxed);
+                    other.join().expect("what disturbs does not fail")
+                })
+            };
+            // Who goes first alternates, as both get slower or faster with the log's age.
+            if round % 2 == 0 {
+                quiet(phase);
+                replayed_bytes += disturbed(phase);
+            } else {
+                replayed_bytes += disturbed(phase);
+                quiet(phase);
+            }
+        }
+    });
+    running.close();
+    scratch::clear(directory);
+    let mut cell = Cell::new(name, question);
+    let subject = "disturbed";
+    note(&mut cell, samples, subject);
+    let spent = window.as_secs_f64() * plan.rounds as f64;
+    if matches!(disturbance, Disturbance::Replay { .. }) {
+        cell.note(subject, "replayed MB/s", replayed_bytes as f64 / 1e6 / spent);
+    }
+    eprintln!("{name}: done");
+    judge(report, cell, name, subject);
+    Ok(())
+}
+
+fn in_tasks(log: &CommitLog<u64>) -> AppendInTask {
+    AppendInTask { log: log.clone(), payload: Payload::new(PAYLOAD_BYTES), records: 1 }
+}
+
+fn count(phase: &Phase, number: usize, window: Duration) {
+    thread::sleep(SETTLES);
+    phase.set(number);
+    thread::sleep(window);
+    phase.set(UNCOUNTED);
+}
+
+/// Disturbs until told to end; how many bytes were replayed.
+fn disturb(disturbance: Disturbance, log: &CommitLog<u64>, directory: &Path, is_over: &AtomicBool) -> u64 {
+    let mut bytes = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        match disturbance {
+            Disturbance::Replay { cold } => {
+                if cold {
+                    forget_sealed(directory);
+                }
+                let begun = log.frontiers().trimmed;
+                for group in log.scan(begun) {
+                    bytes += group.expect("the log is sound").bytes.len() as u64;
+                    if is_over.load(Ordering::Relaxed) {
+                        return bytes;
+                    }
+                }
+            }
+            Disturbance::Trim => {
+                let begun = Instant::now();
+                let to = log.frontiers().trimmed.advance(TRIMMED_SEGMENT_BYTES);
+                if to.get() + 2 * TRIMMED_SEGMENT_BYTES < log.durable().get().get() {
+                    log.trim(to).expect("the log can be trimmed");
+                }
+                thread::sleep(TRIM_EVERY.saturating_sub(begun.elapsed()));
+            }
+        }
+    }
+    bytes
+}
+
+/// Drops the page cache of all segments but the newest, without a flush that would disturb as well.
+fn forget_sealed(directory: &Path) {
+    let segments = scratch::segments(directory).expect("the log's directory can be read");
+    for path in segments.iter().rev().skip(1) {
+        let dropped = std::fs::File::open(path).and_then(|file| scratch::forget_cached(&file));
+        dropped.expect("a segment can be dropped from the page cache");
+    }
+}
+
+/// Windows on a log with small segments and on one with large segments in turn.
+fn rolling(plan: &Plan<'_>, report: &mut Report, name: &str, appenders: usize) {
+    let small_bytes = if appenders == 1 { SMALL_SEGMENT_BYTES[0] } else { SMALL_SEGMENT_BYTES[1] };
+    let question = format!(
+        "{appenders} tasks append to a log with segments of {} MiB, and to one with segments of 256 MiB.",
+        small_bytes >> 20
+    );
+    let mut samples = Vec::new();
+    let (mut rolls, mut spent) = (0, Duration::ZERO);
+    for round in 0..plan.rounds {
+        let mut pair = [Samples::default(), Samples::default()];
+        for turn in 0..2 {
+            let is_small = (turn + round) % 2 == 1;
+            let mut options = Options::default();
+            if is_small {
+                options.segment_bytes = small_bytes;
+            }
+            let directory = scratch::directory(&plan.directory);
+            let running = RunningLog::open_at(directory.path(), plan.device(), options);
+            let log = &running.log;
+            let Times { warm, measured } = plan.times;
+            let mut counted = load::tasks(appenders, 1, in_tasks(log), |phase| {
+                thread::sleep(warm);
+                let before = log.durable().get();
+                count(phase, 1, measured);
+                if is_small {
+                    rolls += segment_number(log, log.durable().get()) - segment_number(log, before);
+                    spent += measured + SETTLES;
+                }
+            });
+            pair[usize::from(is_small)] = counted.pop().unwrap_or_default();
+            running.close();
+            scratch::clear(directory);
+        }
+        samples.extend(pair);
+    }
+    let mut cell = Cell::new(name, question);
+    let subject = "rolling";
+    note(&mut cell, samples, subject);
+    cell.note(subject, "rolls/s", rolls as f64 / spent.as_secs_f64());
+    eprintln!("{name}: done");
+    judge(report, cell, name, subject);
+}
+
+fn segment_number(log: &CommitLog<u64>, at: PhysicalOffset) -> u64 {
+    at.get() / log.segment_bytes()
+}
+
+/// Samples come in pairs: without the disturbance, with it.
+fn note(cell: &mut Cell, samples: Vec<Samples>, subject: &str) {
+    let mut quiet_p99_us = f64::NAN;
+    for (index, samples) in samples.into_iter().enumerate() {
+        let is_quiet = index % 2 == 0;
+        let of = if is_quiet { QUIET } else { subject };
+        cell.note(of, "appends", samples.count() as f64);
+        let percentiles = samples.percentiles();
+        cell.note(of, "p50 µs", percentiles.at_us(0.5));
+        let p99_us = percentiles.at_us(0.99);
+        cell.note(of, "p99 µs", p99_us);
+        cell.note(of, "p999 µs", percentiles.at_us(0.999));
+        cell.note(of, "max µs", percentiles.at_us(1.0));
+        if is_quiet {
+            quiet_p99_us = p99_us;
+        } else {
+            cell.note(of, "p99 / alone", p99_us / quiet_p99_us);
+        }
+    }
+}
+
+fn judge(report: &mut Report, cell: Cell, name: &str, subject: &str) {
+    let ratio = cell.median(subject, "p99 / alone");
+    report.judge(format!("{name}: p99 / alone"), Target::AtMost(1.5), ratio);
+    report.add(cell);
+}

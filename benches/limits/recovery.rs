@@ -1,0 +1,136 @@
+//! How long after `kill -9` until the first durable append, and how fast a whole log is checked.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::support::aligned::Aligned;
+use crate::support::scratch::{self, PIECE_BYTES};
+use crate::support::verify;
+
+use super::Plan;
+use super::report::{Cell, Report, Target};
+use super::victim;
+
+const FIRST_APPEND: &str = "recovery/first append";
+const VERIFY: &str = "recovery/verify";
+const READ: &str = "read of the files, 1 MiB at a time";
+const READ_DIRECT: &str = "read past the page cache, 1 MiB at a time";
+/// Appended before each kill but the first.
+const APPENDED_BYTES: u64 = 64 << 20;
+
+/// Measures what the plan wants of it.
+///
+/// # Errors
+/// When the disk refuses, or a process that was to be killed ended by itself.
+pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<(), Box<dyn Error>> {
+    if !plan.wants(FIRST_APPEND) && !plan.wants(VERIFY) {
+        return Ok(());
+    }
+    let directory = scratch::directory(&plan.directory);
+    eprintln!("{FIRST_APPEND}: a log of {} MiB is written", plan.recovery_bytes >> 20);
+    victim::start_and_kill(directory.path(), plan.device(), plan.recovery_bytes)?;
+    if plan.wants(FIRST_APPEND) {
+        first_append(plan, report, directory.path())?;
+    }
+    if plan.wants(VERIFY) {
+        verified(plan, report, directory.path())?;
+    }
+    scratch::clear(directory);
+    Ok(())
+}
+
+fn first_append(plan: &Plan<'_>, report: &mut Report, log: &Path) -> Result<(), Box<dyn Error>> {
+    let question = format!(
+        "A log of {} MiB whose process was killed with SIGKILL while it appended: how long does the next one take?",
+        plan.recovery_bytes >> 20
+    );
+    let mut cell = Cell::new(FIRST_APPEND, question);
+    for round in 0..plan.rounds {
+        for is_cold in [true, false] {
+            if is_cold {
+                scratch::forget_log(log)?;
+            }
+            let killed = victim::start_and_kill(log, plan.device(), APPENDED_BYTES)?;
+            let subject = if is_cold { "nothing cached" } else { "page cache as it was left" };
+            cell.note(subject, "first append ms", killed.first_append_ms);
+            cell.note(subject, "opening ms", killed.open_ms);
+            cell.note(subject, "scanned MiB", killed.scanned_mib);
+        }
+        eprintln!("{FIRST_APPEND}: round {} of {}", round + 1, plan.rounds);
+    }
+    let found = cell.median("nothing cached", "first append ms");
+    report.judge("recovery: first append after kill -9, ms", Target::AtMost(1000.0), found);
+    report.add(cell);
+    Ok(())
+}
+
+fn verified(plan: &Plan<'_>, report: &mut Report, log: &Path) -> Result<(), Box<dyn Error>> {
+    let mut cell =
+        Cell::new(VERIFY, "How fast is every record of the log checked, beside a mere read of its files?");
+    let subject = format!("verify: {}", verify::HOW);
+    for round in 0..plan.rounds {
+        scratch::forget_log(log)?;
+        let cold_read = read(log, false)?;
+        cell.note(READ, "cold MB/s", cold_read);
+        scratch::forget_log(log)?;
+        if let Ok(direct) = read(log, true) {
+            cell.note(READ_DIRECT, "cold MB/s", direct);
+        }
+        scratch::forget_log(log)?;
+        let cold = verify_once(plan, log)?;
+        cell.note(&subject, "cold MB/s", cold);
+        cell.note(&subject, "cold / read", cold / cold_read);
+        // As far as it fits into memory.
+        read(log, false)?;
+        cell.note(READ, "page cache MB/s", read(log, false)?);
+        cell.note(&subject, "page cache MB/s", verify_once(plan, log)?);
+        eprintln!("{VERIFY}: round {} of {}", round + 1, plan.rounds);
+    }
+    let (cold, cached) = (cell.median(&subject, "cold / read"), cell.median(&subject, "page cache MB/s"));
+    report.judge("recovery: verify / cold sequential read", Target::AtLeast(0.8), cold);
+    report.judge("recovery: verify from the page cache, MB/s", Target::AtLeast(10_000.0), cached);
+    report.add(cell);
+    Ok(())
+}
+
+/// MB a second of a check of the whole log.
+fn verify_once(plan: &Plan<'_>, log: &Path) -> Result<f64, Box<dyn Error>> {
+    let started = Instant::now();
+    let bytes = verify::verify(log, plan.device())?;
+    Ok(bytes as f64 / 1e6 / started.elapsed().as_secs_f64())
+}
+
+/// MB a second of reading all segments from their beginnings to their ends.
+fn read(log: &Path, is_direct: bool) -> Result<f64, Box<dyn Error>> {
+    let mut piece = Aligned::new(PIECE_BYTES);
+    let mut bytes = 0;
+    let started = Instant::now();
+    for path in scratch::segments(log)? {
+        if is_direct {
+            let file = scratch::open_direct(&path)?;
+            let mut at = 0;
+            loop {
+                let read = file.read_at(&mut piece, at)?;
+                at += read as u64;
+                if read < PIECE_BYTES {
+                    break;
+                }
+            }
+            bytes += at;
+        } else {
+            let mut file = File::open(&path)?;
+            loop {
+                let read = file.read(&mut piece)?;
+                if read == 0 {
+                    break;
+                }
+                bytes += read as u64;
+            }
+        }
+    }
+    Ok(bytes as f64 / 1e6 / started.elapsed().as_secs_f64())
+}

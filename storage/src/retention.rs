@@ -1,0 +1,130 @@
+//! How long a log is kept: by age, by size, and by what the disk has left; and the pins that hold some of it.
+//!
+//! ```text
+//!  segments ──► too old, too much? ──► not what a pin holds ──┐
+//!           └─► disk too full? ──────► pins yield ────────────┴──► cut ──► trim
+//! ```
+//!
+//! Only whole segments go, oldest first, and never the newest. Nothing holds them for ever: a pin ends with its
+//! lease, and does not count where the disk is too full.
+
+use std::time::Duration;
+
+use crate::catalogue::SegmentInfo;
+use crate::device::Space;
+use crate::offset::PhysicalOffset;
+
+pub use pin::{LEASE_MAX, PINS_MAX, Pin, PinError, PinInfo, PinLost};
+
+pub(crate) mod pin;
+
+/// What is to be kept of a log. The default keeps all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// A segment goes once its newest record is older than this, in milliseconds of the wall clock.
+    pub age_ms: Option<u64>,
+    /// The oldest segments go while all of them take more than this together.
+    pub bytes_max: Option<u64>,
+    /// The disk watermark, in percent: while more of the file system is used the oldest segments go, whatever their
+    /// age and whoever has pinned them. Without one, nothing but leases ends what pins hold.
+    pub clean_percent: Option<u8>,
+}
+
+/// Where a log may begin, as [`CommitLog::cut`](crate::CommitLog::cut) finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// At the base of a segment; `None` when all that is there is to be kept.
+    pub to: Option<PhysicalOffset>,
+    /// What keeps more than age and size ask for.
+    pub held_back: Option<HeldBack>,
+    /// What the disk said about its space. Not asked when there is no watermark, and `None` too when it cannot tell.
+    pub space: Option<Space>,
+}
+
+/// A pin that keeps segments which would go by age or size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Where the log would begin without pins.
+    pub to: PhysicalOffset,
+    /// The pin that holds the oldest of these segments.
+    pub by: PinInfo,
+}
+
+/// What [`CommitLog::apply_retention`](crate::CommitLog::apply_retention) did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// Where the log begins.
+    pub trimmed: PhysicalOffset,
+    /// How many segments were given up.
+    pub segments: usize,
+    /// What these took on the disk.
+    pub freed_bytes: u64,
+    /// The pins that lost what they held, because the disk was too full.
+    pub overtaken: Vec<PinInfo>,
+    /// What keeps more than age and size ask for.
+    pub held_back: Option<HeldBack>,
+}
+
+impl Retention {
+    /// Where the log may begin: at the base of one of `segments`, which are all of them, oldest first.
+    ///
+    /// What a trim would free counts as freed. The newest segment stays whatever happens.
+    fn cut(&self, segments: &[SegmentInfo], now_ms: u64, space: Option<Space>, pins: &[PinInfo]) -> Cut {
+        let oldest = segments.first().map_or(PhysicalOffset::ZERO, |oldest| oldest.base);
+        // What lies below is lost already.
+        let holding = pins.iter().filter(|pin| pin.is_holding() && pin.from >= oldest);
+        let holding = holding.min_by_key(|pin| pin.from);
+        let mut stored: u64 = segments.iter().map(|segment| segment.stored_bytes).sum();
+        let mut left = space;
+        let (mut to, mut without_pins) = (None, None);
+        for pair in segments.windows(2) {
+            let [segment, next] = pair else { break };
+            // Its newest record is not younger than the next segment.
+            let is_old = self.age_ms.is_some_and(|age_ms| now_ms.saturating_sub(next.created_at) > age_ms);
+            let is_much = self.bytes_max.is_some_and(|max| stored > max);
+            let is_tight = self
+                .clean_percent
+                .zip(left)
+                .is_some_and(|(clean_percent, left)| left.used_percent() > f64::from(clean_percent));
+            if !is_old && !is_much && !is_tight {
+                break;
+            }
+            stored -= segment.stored_bytes;
+            if let Some(left) = &mut left {
+                left.available_bytes += segment.stored_bytes;
+            }
+            without_pins = Some(next.base);
+            if is_tight || holding.is_none_or(|pin| pin.from >= next.base) {
+                to = without_pins;
+            }
+        }
+        let held_back = holding.cloned().zip(without_pins).filter(|_| to != without_pins);
+        Cut { to, held_back: held_back.map(|(by, to)| HeldBack { to, by }), space }
+    }
+}
+
+/// What the log knows when it is asked for a cut.
+pub(crate) struct Situation<'a> {
+    pub(crate) segments: &'a [SegmentInfo],
+    /// The log cannot begin behind this.
+    pub(crate) limit: PhysicalOffset,
+    pub(crate) now_ms: u64,
+    pub(crate) space: Option<Space>,
+    pub(crate) now: Duration,
+}
+
+impl pin::Pins {
+    /// Finds the cut, and grants no pin below it from now until the next one: what is about to go cannot be held any
+    /// more.
+    pub(crate) fn cut(&self, retention: &Retention, situation: &Situation<'_>) -> Cut {
+        let Situation { segments, limit, now_ms, space, now } = *situation;
+        let durable = segments.iter().take_while(|segment| segment.base <= limit).count();
+        self.decide(now, |pins| {
+            let cut = retention.cut(&segments[..durable], now_ms, space, pins);
+            (cut.to, cut)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

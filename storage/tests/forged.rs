@@ -1,0 +1,72 @@
+//! What a checksum vouches for and no writer would write: found by the fuzzer, which makes checksums fit.
+
+use std::sync::Arc;
+
+use skylark_storage::checkpoint::{Checkpoint, CheckpointFile};
+use skylark_storage::clock::SimulatedClock;
+use skylark_storage::device::simulated::Disk;
+use skylark_storage::segment::{SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader, segment_name};
+use skylark_storage::{CommitLog, Files, Kind, NewRecord, Opened, Options, PhysicalOffset, Step};
+use zerocopy::IntoBytes;
+
+fn open(disk: &Disk) -> Opened<()> {
+    let clock = Arc::new(SimulatedClock::new(1_700_000_000_000));
+    let options = Options { segment_bytes: 64 << 10, ..Options::default() };
+    CommitLog::open(Arc::new(disk.clone()), clock, options, ()).expect("the log opens")
+}
+
+fn append(opened: &mut Opened<()>, rest: &[u8]) {
+    let record = NewRecord { kind: Kind::new(16), head: &[], rest: &[rest] };
+    opened.log.append(&[record], |(), _, _| {}).expect("there is room");
+    while opened.writer.step() == Step::Worked {}
+}
+
+/// The first opening took the groups behind it, and every later one refused the log.
+#[test]
+fn a_misplaced_header_above_the_durable_end_ends_the_log() {
+    let disk = Disk::new(1);
+    let mut opened = open(&disk);
+    append(&mut opened, b"written once");
+    drop(opened);
+    // The checkpoint has not heard of the group yet.
+    let name = segment_name(PhysicalOffset::ZERO);
+    let file = disk.open(&name).expect("it is there");
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    file.read_at(0, &mut block).expect("the disk works");
+    let fields = SegmentHeader::parse(&block).expect("it is sound").fields();
+    let misplaced = SegmentHeader::new(&SegmentFields { base: PhysicalOffset::new(64 << 10), ..fields });
+    file.write_at(0, misplaced.as_bytes()).expect("the disk works");
+
+    let disk = disk.kill();
+    let mut opened = open(&disk);
+    assert_eq!(opened.recovery.end, PhysicalOffset::ZERO);
+    append(&mut opened, b"and again");
+    let end = opened.log.durable().get();
+    assert_eq!(open(&disk.crash()).recovery.end, end);
+}
+
+#[test]
+fn a_checkpoint_of_the_far_future_does_not_keep_a_log_closed() {
+    for stored_at in [u64::MAX, 1_700_000_000_000 + (1 << 33), 0] {
+        let disk = Disk::new(1);
+        let mut opened = open(&disk);
+        append(&mut opened, b"before");
+        opened.log.close();
+        while opened.writer.step() == Step::Worked {}
+        drop(opened);
+
+        let loaded = CheckpointFile::load(&disk).expect("the disk works").expect("there is a checkpoint");
+        let mut file = loaded.file.ok().expect("it is sound");
+        let next = Checkpoint { stored_at, ..*file.current() };
+        file.store(next).expect("the disk works");
+
+        let mut opened = open(&disk.kill());
+        append(&mut opened, b"behind");
+        let groups =
+            opened.log.scan(opened.recovery.start).collect::<Result<Vec<_>, _>>().expect("the log is sound");
+        let records = groups.iter().flat_map(|group| group.records());
+        let records = records.filter(|(_, record)| record.kind() == Kind::new(16));
+        let found: Vec<&[u8]> = records.map(|(_, record)| record.rest()).collect();
+        assert_eq!(found, [b"before", b"behind"]);
+    }
+}
