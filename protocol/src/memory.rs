@@ -223,6 +223,9 @@ impl End {
                 Err(reason) => self.state = State::Closing(reason),
             }
         }
+        if received {
+            self.session.received();
+        }
         received
     }
 

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::offset::PhysicalOffset;
 use crate::poison::Stopped;
-use crate::sync::{AtomicU64, Doorbell, Mutex, Ordering};
+use crate::sync::{AtomicU64, Doorbell, Mutex, Ordering, fence};
 
 /// An end that only grows: one writer, any number of readers, and whoever waits until it gets somewhere.
 ///
@@ -100,9 +100,10 @@ impl Frontier {
             place
         };
         registration.place = Some((Arc::clone(&self.shared), place));
-        // SeqCst, as in `advance` and `wake`: either this load sees the new end, or the publisher's look at
-        // `nearest` comes later than the store above and sees that somebody waits.
-        if self.shared.end.load(Ordering::SeqCst) >= end.get() {
+        // SeqCst, as in `advance`: either this load sees the new end, or the publisher's look at `nearest` comes later
+        // than the store above and sees that somebody waits.
+        fence(Ordering::SeqCst);
+        if self.shared.end.load(Ordering::Acquire) >= end.get() {
             registration.cancel();
             return Poll::Ready(Ok(()));
         }
@@ -136,8 +137,9 @@ impl Frontier {
     /// Moves the end, for readers; [`Self::wake`] is due afterwards.
     pub(crate) fn advance(&self, end: PhysicalOffset) {
         debug_assert!(self.get() <= end, "a frontier only grows");
-        // SeqCst for the pairing with `wait`; it includes the Release that `get` relies on.
-        self.shared.end.store(end.get(), Ordering::SeqCst);
+        // Release, which `get` relies on; the fence stands between this store and every later look at `nearest`.
+        self.shared.end.store(end.get(), Ordering::Release);
+        fence(Ordering::SeqCst);
     }
 
     /// Wakes everybody whom the frontier has reached; how many that were.

@@ -88,8 +88,9 @@ const GATHERED_BYTES: u64 = 256 << 10;
 const GATHER_AT_MOST: Duration = Duration::from_millis(2);
 /// With [`Visibility::Written`] a flush is due after this time.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
-/// With [`Visibility::Written`] a flush is due after so many bytes, before the kernel begins to throttle writes.
-const UNFLUSHED_BYTES_MAX: u64 = 64 << 20;
+/// With [`Visibility::Written`] a flush is due after so many bytes, before the kernel begins to throttle writes. What
+/// is appended during a flush of so much, as fast as the disk takes it, finds room in the default stage.
+const UNFLUSHED_BYTES_MAX: u64 = 16 << 20;
 
 /// What an appender writes itself: more than a lone one brings along at a time keeps others waiting for its thread.
 const ALONE_BYTES_MAX: u64 = 16 << 10;
@@ -464,6 +465,8 @@ impl Press {
     }
 
     fn flush(&mut self) -> Result<(), Cause> {
+        // It takes long where groups are not flushed one by one.
+        self.shared.written.wake();
         let flushed = self.operate(Operation { at: 0, pieces: smallvec::SmallVec::new(), flush: true });
         // Whatever it was, a flush is not tried again.
         flushed.map_err(|(Obstacle::Full(cause) | Obstacle::Failed(cause))| cause)?;

@@ -33,14 +33,14 @@ impl Counter {
 /// A front, and the writer's bell.
 struct World {
     front: Front<(), Counter>,
-    rung: AtomicU64,
+    rung: Mutex<bool>,
 }
 
 impl World {
     fn asleep() -> Self {
         let front = Front::new((), staging::loom_model::staging(), Counter(UnsafeCell::new(0)));
         assert!(front.may_sleep());
-        Self { front, rung: AtomicU64::new(0) }
+        Self { front, rung: Mutex::new(false) }
     }
 
     /// Appends as [`crate::CommitLog::append`] does.
@@ -56,7 +56,7 @@ impl World {
 
     fn ring_if(&self, rings: bool) {
         if rings {
-            self.rung.store(1, Ordering::SeqCst);
+            *self.rung.lock() = true;
         }
     }
 
@@ -78,7 +78,7 @@ impl World {
 
     /// What the writer's thread does if it was rung.
     fn drive(&self, lingers: bool) {
-        if self.rung.swap(0, Ordering::SeqCst) == 0 {
+        if !std::mem::take(&mut *self.rung.lock()) {
             return;
         }
         loop {
