@@ -1,8 +1,9 @@
 //! Durable records of 1 KiB: the log on every device, the bound, the mapped file, and the logs of others.
 //!
 //! Tasks run on two workers, as in a server; threads may block, as in an embedded log. Peers have no other way, so they
-//! are met there. Whoever is measured starts with an empty directory in each round; the log's segments are filled with
-//! zeros while it is measured, the files of the bound, of the mapping and of raft-engine were written before.
+//! are met there. Whoever is measured starts with an empty directory in each round. The log's segment is filled with zeros
+//! before it is measured, as the files of the bound, of the mapping and of raft-engine are; a log that has to prepare its
+//! ground while it is measured, for longer than bursts last, is a contestant of its own.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 use skylark_storage::{CommitLog, Options, PhysicalOffset};
 
 use crate::support::appenders::{self, AppendInTask, RunningLog};
-use crate::support::devices::Choice;
+use crate::support::devices::{self, Choice};
 use crate::support::load::{self, Outcome};
 use crate::support::mapped::{MapInTask, Mapped};
 use crate::support::peer::PeerLog;
@@ -54,6 +55,16 @@ const SHAPES: [Shape; 9] = [
 ];
 
 impl Shape {
+    /// A log whose one segment is prepared for all that is going to be appended.
+    fn prepared(self) -> Options {
+        let segment_bytes = match self.bound {
+            ..=16 => 256 << 20,
+            128 => 1 << 30,
+            _ => 2 << 30,
+        };
+        Options { segment_bytes, prepared_bytes: Some(segment_bytes), ..Options::default() }
+    }
+
     fn question(self) -> String {
         let Self { appenders, records, on_threads, bound, .. } = self;
         let who = if on_threads { "threads" } else { "tasks on two workers" };
@@ -65,6 +76,8 @@ impl Shape {
 
 /// As long as the log's files while it is measured.
 const MAPPED_BYTES: u64 = 512 << 20;
+/// Where a log with nothing prepared is measured too.
+const SUSTAINED: &str = "durable/tasks 16×32";
 const MAPPED: &str = "mapped file + fdatasync";
 const SINGLE: &str = "S";
 /// So much of what was measured is read again to count groups.
@@ -101,6 +114,8 @@ struct Standing {
 
 enum Contestant {
     Log(Choice),
+    /// One that has to prepare its ground meanwhile.
+    Unprepared(Choice),
     Mapped,
     Peer(usize),
 }
@@ -121,7 +136,8 @@ impl Standing {
     fn contestants(&self, plan: &Plan<'_>, shape: Shape) -> Vec<Contestant> {
         let logs = plan.devices.iter().map(|choice| Contestant::Log(*choice));
         let peers = if shape.on_threads { self.peers.len() } else { 0 };
-        logs.chain([Contestant::Mapped]).chain((0..peers).map(Contestant::Peer)).collect()
+        let unprepared = (shape.name == SUSTAINED).then(|| Contestant::Unprepared(devices::by_itself()));
+        logs.chain(unprepared).chain([Contestant::Mapped]).chain((0..peers).map(Contestant::Peer)).collect()
     }
 }
 
@@ -146,8 +162,12 @@ fn measure_round(
     for turn in 0..turns {
         let (subject, outcome, group) = match &contestants[(turn + round) % turns] {
             Contestant::Log(choice) => {
-                let (outcome, group) = measure_log(plan, shape, *choice);
+                let (outcome, group) = measure_log(plan, shape, *choice, shape.prepared());
                 (log_name(*choice), outcome, group)
+            }
+            Contestant::Unprepared(choice) => {
+                let (outcome, group) = measure_log(plan, shape, *choice, Options::default());
+                (format!("{}, nothing prepared", log_name(*choice)), outcome, group)
             }
             Contestant::Mapped => (MAPPED.to_owned(), measure_mapped(plan, shape, &standing.mapped), None),
             Contestant::Peer(index) => {
@@ -175,9 +195,13 @@ fn log_name(choice: Choice) -> String {
 }
 
 /// What a new log does, and how many records its groups had in the mean.
-fn measure_log(plan: &Plan<'_>, shape: Shape, choice: Choice) -> (Outcome, Option<f64>) {
+fn measure_log(plan: &Plan<'_>, shape: Shape, choice: Choice, options: Options) -> (Outcome, Option<f64>) {
     let directory = scratch::directory(&plan.directory);
-    let running = RunningLog::open_at(directory.path(), choice, Options::default());
+    let prepared_bytes = options.prepared_bytes;
+    let running = RunningLog::open_at(directory.path(), choice, options);
+    if let Some(bytes) = prepared_bytes {
+        running.wait_filled(bytes);
+    }
     let payload = Payload::new(PAYLOAD_BYTES);
     let Shape { appenders, records, .. } = shape;
     let log = &running.log;

@@ -57,6 +57,14 @@ impl RunningLog {
         self.machines.into_iter().for_each(|machine| machine.join().expect("no thread of the log panics"));
     }
 
+    /// Sleeps until the segment in use is prepared up to `end`, or nothing comes of it.
+    pub fn wait_filled(&self, end: u64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.log.prepared_end() < PhysicalOffset::new(end) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Sleeps until the next segment is prepared, or nothing comes of it.
     pub fn wait_prepared(&self, directory: &Path) {
         let spare = directory.join("log/spare");

@@ -6,7 +6,7 @@
 //! names it, so that rolling finds everything done; a roll that comes earlier takes what there is.
 //!
 //! Where groups are not flushed one by one that does not pay: every byte would cross to the disk twice. There the bytes
-//! are only reserved.
+//! are only reserved, and so they are where the writer outruns the zeros.
 //!
 //! A segment's file may therefore be shorter than its nominal length; what is missing counts as zeros.
 //!
@@ -20,7 +20,7 @@ use crate::device::{File, Files, is_full};
 use crate::offset::PhysicalOffset;
 use crate::poison::Cause;
 use crate::segment::{BLOCK_BYTES, segment_name};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{self, AtomicU64, Mutex, Ordering};
 
 /// Where the next segment is prepared.
 const SPARE: &str = "log/spare";
@@ -28,8 +28,8 @@ const SPARE: &str = "log/spare";
 const DIRECTORY: &str = "log";
 /// How much is filled at a time; less in small segments.
 const STEP_BYTES_MAX: u64 = 4 << 20;
-/// How far the housekeeper keeps ahead of the writer; less in small segments.
-const AHEAD_BYTES_MAX: u64 = 32 << 20;
+/// The writer is about to outrun the housekeeper with no more than this in front of it; less in small segments.
+const URGENT_BYTES_MAX: u64 = 16 << 20;
 
 /// The files of the segment in use and of the next.
 pub(crate) struct Ground {
@@ -38,6 +38,7 @@ pub(crate) struct Ground {
     segment_bytes: u64,
     step_bytes: u64,
     ahead_bytes: u64,
+    urgent_bytes: u64,
     /// The log's position up to which the segment in use is filled.
     filled_end: AtomicU64,
     /// Base of the newest segment that a checkpoint is known to name.
@@ -97,6 +98,7 @@ impl Ground {
         files: Arc<dyn Files>,
         filling: Filling,
         segment_bytes: u64,
+        ahead_bytes: u64,
         base: PhysicalOffset,
         newest: PhysicalOffset,
         end: PhysicalOffset,
@@ -117,7 +119,8 @@ impl Ground {
             filling,
             segment_bytes,
             step_bytes: (segment_bytes / 8).next_multiple_of(BLOCK_BYTES).min(STEP_BYTES_MAX),
-            ahead_bytes: (segment_bytes / 4).min(AHEAD_BYTES_MAX),
+            ahead_bytes: ahead_bytes.min(segment_bytes),
+            urgent_bytes: (segment_bytes / 8).min(ahead_bytes / 2).min(URGENT_BYTES_MAX),
             filled_end: AtomicU64::new(base.get() + active.filled_bytes),
             named: AtomicU64::new(newest.get()),
             stages: Mutex::new(Stages { base, active, spare }),
@@ -136,9 +139,11 @@ impl Ground {
         let stages = &mut *self.stages.lock();
         // Once more under the lock: the housekeeper may have filled what was missing.
         while stages.filled_end() < end {
-            let outcome = match self.fill_active(stages, self.step_bytes) {
+            let outcome = match self.fill_active(stages, Filling::Reserved, self.step_bytes) {
                 // The last bytes of a disk may hold this group, though they do not hold a step.
-                Err(error) if error.is_full() => self.fill_active(stages, end.since(stages.filled_end())),
+                Err(error) if error.is_full() => {
+                    self.fill_active(stages, Filling::Reserved, end.since(stages.filled_end()))
+                }
                 outcome => outcome,
             };
             match outcome {
@@ -154,6 +159,11 @@ impl Ground {
     pub(crate) fn is_reached(&self, end: PhysicalOffset) -> bool {
         // Acquire: pairs with the store that follows the sync.
         self.filled_end.load(Ordering::Acquire) >= end.get()
+    }
+
+    /// The log's position up to which the segment in use is filled.
+    pub(crate) fn filled_end(&self) -> PhysicalOffset {
+        PhysicalOffset::new(self.filled_end.load(Ordering::Relaxed))
     }
 
     /// What is missing up to `end`, for a group of the segment at `base`.
@@ -236,7 +246,7 @@ impl Ground {
     /// Whether the writer, which has got to `end`, comes close to what is filled, so that preparing is urgent.
     pub(crate) fn is_urgent(&self, end: PhysicalOffset) -> bool {
         let filled_end = self.filled_end.load(Ordering::Relaxed);
-        !filled_end.is_multiple_of(self.segment_bytes) && filled_end < end.get() + self.ahead_bytes / 2
+        !filled_end.is_multiple_of(self.segment_bytes) && filled_end < end.get() + self.urgent_bytes
     }
 
     /// Fills a step of the segment in use ahead of the writer, which has got to `end`; whether there was one to fill.
@@ -244,13 +254,20 @@ impl Ground {
     /// # Errors
     /// When the disk refuses, or a flush failed.
     pub(crate) fn prepare_active(&self, end: PhysicalOffset) -> Result<bool, Unready> {
-        let stages = &mut *self.stages.lock();
+        let mut stages = self.stages.lock();
+        let outcome = self.step_active(&mut stages, end);
+        sync::unlock_fair(stages);
+        outcome
+    }
+
+    fn step_active(&self, stages: &mut Stages, end: PhysicalOffset) -> Result<bool, Unready> {
         let segment_end = stages.base.advance(self.segment_bytes);
         let wanted_end = segment_end.min(end.advance(self.ahead_bytes));
         if end >= segment_end || stages.filled_end() >= wanted_end {
             return Ok(false);
         }
-        self.fill_active(stages, self.step_bytes)?;
+        let filling = self.in_time(stages.filled_end() >= end.advance(self.urgent_bytes));
+        self.fill_active(stages, filling, self.step_bytes)?;
         Ok(true)
     }
 
@@ -259,15 +276,22 @@ impl Ground {
     /// # Errors
     /// When the disk refuses, which leaves the next roll what there is, or a flush of the names failed.
     pub(crate) fn prepare_next(&self, end: PhysicalOffset) -> Result<bool, Unready> {
-        let stages = &mut *self.stages.lock();
+        let mut stages = self.stages.lock();
+        let outcome = self.step_next(&mut stages, end);
+        sync::unlock_fair(stages);
+        outcome
+    }
+
+    fn step_next(&self, stages: &mut Stages, end: PhysicalOffset) -> Result<bool, Unready> {
         // Not before the segment is put to use: an idle log stays small on the disk too.
         if end < stages.base.advance(self.segment_bytes / 4) {
             return Ok(false);
         }
+        let filling = self.in_time(end < stages.base.advance(self.segment_bytes / 2));
         match &mut stages.spare {
             Spare::None => stages.spare = Spare::Filling(self.create_spare().map_err(Unready::Refused)?),
             Spare::Filling(stage) if stage.filled_bytes < self.segment_bytes => {
-                match stage.fill(self.filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes)) {
+                match stage.fill(filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes)) {
                     Err(Unready::InDoubt(error)) => {
                         // No group has got there, so another file does as well.
                         stages.spare = Spare::None;
@@ -282,11 +306,17 @@ impl Ground {
             }
             // One whose room was given up, or that an earlier roll made.
             Spare::Placed(stage) if stage.filled_bytes < self.segment_bytes => {
-                stage.fill(self.filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes))?;
+                stage.fill(filling, self.step_bytes.min(self.segment_bytes - stage.filled_bytes))?;
             }
             Spare::Placed(_) => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// How ground is prepared when there is time, or when there is none: zeros would share the disk with the very groups
+    /// that outrun them.
+    fn in_time(&self, there_is: bool) -> Filling {
+        if there_is { self.filling } else { Filling::Reserved }
     }
 
     /// Gives the spare, which has been filled as far as it is, the name of the segment at `base`.
@@ -354,12 +384,12 @@ impl Ground {
     }
 
     /// Fills so much more of the segment in use, or what is left of it.
-    fn fill_active(&self, stages: &mut Stages, bytes: u64) -> Result<(), Unready> {
+    fn fill_active(&self, stages: &mut Stages, filling: Filling, bytes: u64) -> Result<(), Unready> {
         let left = self.segment_bytes.saturating_sub(stages.active.filled_bytes);
         if left == 0 {
             return Err(Unready::Refused(io::Error::other("a group does not fit into its segment")));
         }
-        stages.active.fill(self.filling, bytes.min(left))?;
+        stages.active.fill(filling, bytes.min(left))?;
         // Release: whoever sees this knows the step to be synced.
         self.filled_end.store(stages.filled_end().get(), Ordering::Release);
         Ok(())

@@ -39,6 +39,19 @@ impl<T> Mutex<T> {
     }
 }
 
+/// Gives a lock back to whoever has waited longest: a thread that takes it again and again would otherwise keep others
+/// out for as long.
+#[cfg(not(loom))]
+pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+    MutexGuard::unlock_fair(guard);
+}
+
+/// Gives a lock back.
+#[cfg(loom)]
+pub(crate) fn unlock_fair<T>(guard: MutexGuard<'_, T>) {
+    drop(guard);
+}
+
 /// A condition that threads wait for under a [`Mutex`].
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(#[cfg(not(loom))] parking_lot::Condvar, #[cfg(loom)] loom::sync::Condvar);

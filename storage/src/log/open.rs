@@ -30,6 +30,8 @@ use super::front::Front;
 use super::shared::{DurablePoint, Shared};
 use super::{CommitLog, Opened, Options, Visibility};
 
+/// What is prepared ahead of the writer unless said; less in small segments.
+const PREPARED_BYTES_DEFAULT: u64 = 32 << 20;
 /// Chunks kept ready for use; more than that are given back to the system when a burst is over.
 const CHUNKS_KEPT_MAX: usize = 4;
 
@@ -99,6 +101,7 @@ pub(super) fn open<T: Send + 'static>(
             Arc::clone(&files),
             filling,
             segment_bytes,
+            options.prepared_bytes.unwrap_or(PREPARED_BYTES_DEFAULT.min(segment_bytes / 4)),
             base.min(newest_segment),
             newest_segment,
             end,
