@@ -197,7 +197,7 @@ pub fn recover(files: &dyn Files, options: &RecoveryOptions) -> Result<Recovered
         let scanned = recovery.scan()?;
         let found = recovery.judge_end(&scanned)?;
         match recovery.epochs(&scanned) {
-            Err(OpenError::Corrupt(damage)) if options.repair => recovery.give_up(damage),
+            Err(OpenError::Corrupt(damage)) if options.repair => recovery.give_up(damage)?,
             epochs => break (scanned, found, epochs?),
         }
     };
@@ -283,7 +283,7 @@ impl<'a> Recovery<'a> {
         loop {
             let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
             match directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up) {
-                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage),
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
                 judged => {
                     self.left_over = judged?;
                     return Ok(());
@@ -292,11 +292,17 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Leaves the damage, and what lies behind it, out of the log.
-    fn give_up(&mut self, damage: Corruption) {
+    /// Leaves the damage, and what lies behind it, out of the log. Where that has been done and the damage is still
+    /// in the way, there is nothing left to give up: segments that contradict their own headers are not repaired.
+    fn give_up(&mut self, damage: Corruption) -> Result<(), OpenError> {
+        let before = (self.checkpoint, self.believe);
         directory::exclude(&mut self.checkpoint, &damage);
         (self.believe, self.gave_up) = (true, true);
+        if before == (self.checkpoint, true) {
+            return Err(OpenError::Corrupt(damage));
+        }
         self.report.repaired.get_or_insert(damage);
+        Ok(())
     }
 
     /// Rows S1 to S4.
