@@ -15,7 +15,7 @@ use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::RECORD_ALIGNMENT;
-use crate::segment::{FORMAT_VERSION, is_segment_length};
+use crate::segment::{BLOCK_BYTES, FORMAT_VERSION, is_segment_length};
 
 /// The file's name in the data directory.
 pub const CHECKPOINT_NAME: &str = "CHECKPOINT";
@@ -223,10 +223,17 @@ impl Checkpoint {
             && self.oldest_segment <= self.durable_end
             && self.durable_end <= self.newest_segment.advance(bytes)
             && self.durable_end.get().is_multiple_of(RECORD_ALIGNMENT as u64)
+            && ends_outside_of_headers(self.durable_end, bytes)
             && self.epoch <= self.highest_epoch
             && self.highest_epoch < EPOCH_LIMIT
             && self.epoch_start <= self.durable_end
     }
+}
+
+/// No group ends in a segment's header block: what is cut behind such an end would be the header.
+fn ends_outside_of_headers(end: PhysicalOffset, segment_bytes: u64) -> bool {
+    let within = end.since(end.align_down(segment_bytes));
+    within == 0 || within > BLOCK_BYTES
 }
 
 impl Slot {

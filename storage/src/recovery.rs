@@ -259,7 +259,7 @@ impl<'a> Recovery<'a> {
             let scanned = self.scan()?;
             let found = self.judge_end(&scanned)?;
             match self.epochs(&scanned) {
-                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage),
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
                 epochs => return Ok((scanned, found, epochs?)),
             }
         }
@@ -274,7 +274,7 @@ impl<'a> Recovery<'a> {
         loop {
             let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
             match directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up) {
-                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage),
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
                 judged => {
                     self.left_over = judged?;
                     return Ok(());
@@ -283,11 +283,17 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Leaves the damage, and what lies behind it, out of the log.
-    fn give_up(&mut self, damage: Corruption) {
+    /// Leaves the damage, and what lies behind it, out of the log. Where that has been done and the damage is still
+    /// in the way, there is nothing left to give up: segments that contradict their own headers are not repaired.
+    fn give_up(&mut self, damage: Corruption) -> Result<(), OpenError> {
+        let before = (self.checkpoint, self.believe);
         directory::exclude(&mut self.checkpoint, &damage);
         (self.believe, self.gave_up) = (true, true);
+        if before == (self.checkpoint, true) {
+            return Err(OpenError::Corrupt(damage));
+        }
         self.report.repaired.get_or_insert(damage);
+        Ok(())
     }
 
     /// Rows S1 to S4.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use skylark_storage::checkpoint::{Checkpoint, CheckpointFile};
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
+use skylark_storage::recovery::{Evidence, RecoveryOptions, recover};
 use skylark_storage::segment::{SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader, segment_name};
-use skylark_storage::{CommitLog, Files, Kind, NewRecord, Opened, Options, PhysicalOffset, Step};
+use skylark_storage::{CommitLog, Files, Kind, NewRecord, OpenError, Opened, Options, PhysicalOffset, Step};
 use zerocopy::IntoBytes;
 
 fn open(disk: &Disk) -> Opened<()> {
@@ -45,6 +46,33 @@ fn a_misplaced_header_above_the_durable_end_ends_the_log() {
     assert_eq!(open(&disk.crash()).recovery.end, end);
 }
 
+/// A repair gave up the same thing for ever.
+#[test]
+fn a_repair_without_progress_ends() {
+    let disk = Disk::new(1);
+    let mut opened = open(&disk);
+    for _ in 0..20 {
+        append(&mut opened, &[7; 4000]);
+    }
+    drop(opened);
+    // All that is left is the second segment, and it says that its epoch began where no epoch record stands.
+    disk.remove("CHECKPOINT").expect("it is there");
+    disk.remove(&segment_name(PhysicalOffset::ZERO)).expect("it is there");
+    let base = PhysicalOffset::new(64 << 10);
+    let file = disk.open(&segment_name(base)).expect("the log has rolled");
+    let mut block = [0; SEGMENT_HEADER_BYTES];
+    file.read_at(0, &mut block).expect("the disk works");
+    let fields = SegmentHeader::parse(&block).expect("it is sound").fields();
+    let contradicting = SegmentHeader::new(&SegmentFields { epoch_start: base.advance(5000), ..fields });
+    file.write_at(0, contradicting.as_bytes()).expect("the disk works");
+
+    let disk = disk.kill();
+    let options = RecoveryOptions { repair: true, ..RecoveryOptions::default() };
+    let refused = recover(&disk, &options).err().expect("there is nothing left to give up");
+    let OpenError::Corrupt(corruption) = refused else { panic!("{refused}") };
+    assert_eq!((corruption.evidence, corruption.at), (Evidence::EpochHistory, base.advance(5000)));
+}
+
 #[test]
 fn a_checkpoint_of_the_far_future_does_not_keep_a_log_closed() {
     for stored_at in [u64::MAX, 1_700_000_000_000 + (1 << 33), 0] {
@@ -56,7 +84,7 @@ fn a_checkpoint_of_the_far_future_does_not_keep_a_log_closed() {
         drop(opened);
 
         let loaded = CheckpointFile::load(&disk).expect("the disk works").expect("there is a checkpoint");
-        let mut file = loaded.file.ok().expect("it is sound");
+        let Ok(mut file) = loaded.file else { panic!("no slot is sound") };
         let next = Checkpoint { stored_at, ..*file.current() };
         file.store(next).expect("the disk works");
 
