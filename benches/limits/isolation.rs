@@ -35,7 +35,8 @@ const APPENDERS: [usize; 2] = [1, 16];
 const QUIET: &str = "alone";
 /// After a change, and after a load has begun, nothing counts for so long.
 const SETTLES: Duration = Duration::from_millis(100);
-const TRIM_EVERY: Duration = Duration::from_millis(25);
+/// About as fast as sixteen appenders fill segments.
+const TRIM_EVERY: Duration = Duration::from_millis(100);
 /// What is there to be replayed.
 const REPLAYED_BYTES: u64 = 2 << 30;
 /// Small segments, of a log that is trimmed or rolls often. A lone appender fills them in less than a second.
