@@ -23,17 +23,20 @@ pub enum Primitive {
     Buffered,
     /// `pwritev2` past it (`O_DIRECT`), with `RWF_DSYNC`.
     Direct,
+    /// The same without, then `fdatasync`.
+    DirectThenFlush,
 }
 
 impl Primitive {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Buffered, Self::Direct];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Buffered, Self::Direct, Self::DirectThenFlush];
 
     /// For the table.
     pub fn name(self) -> &'static str {
         match self {
             Self::Buffered => "pwrite + fdatasync",
             Self::Direct => "O_DIRECT + RWF_DSYNC",
+            Self::DirectThenFlush => "O_DIRECT + fdatasync",
         }
     }
 }
@@ -59,7 +62,7 @@ impl WrittenFile {
         scratch::forget_cached(&file)?;
         let file = match primitive {
             Primitive::Buffered => file,
-            Primitive::Direct => scratch::open_direct(path)?,
+            Primitive::Direct | Primitive::DirectThenFlush => scratch::open_direct(path)?,
         };
         let mut written = Self { file, primitive, at: 0, bytes };
         written.store(&Aligned::new(BLOCK_BYTES))?;
@@ -78,12 +81,14 @@ impl WrittenFile {
                 self.file.write_all_at(blocks, at)?;
                 self.file.sync_data()
             }
-            Primitive::Direct => {
-                let written = pwritev2(&self.file, &[IoSlice::new(blocks)], at, ReadWriteFlags::DSYNC)?;
+            Primitive::Direct | Primitive::DirectThenFlush => {
+                let durably = self.primitive == Primitive::Direct;
+                let flags = if durably { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+                let written = pwritev2(&self.file, &[IoSlice::new(blocks)], at, flags)?;
                 if written < blocks.len() {
                     return Err(io::Error::other("a short write, which a bound does not deal with"));
                 }
-                Ok(())
+                if durably { Ok(()) } else { self.file.sync_data() }
             }
         }
     }

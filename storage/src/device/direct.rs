@@ -1,4 +1,6 @@
-//! `O_DIRECT` and `pwritev2(RWF_DSYNC)`: past the page cache, and durable in one system call (Linux 4.7 or newer).
+//! `O_DIRECT`: past the page cache. Small writes are durable in one system call, `pwritev2(RWF_DSYNC)` (Linux 4.7 or newer),
+//! which on disks that write through needs no flush; behind large ones `fdatasync` is a fifth faster, because
+//! `RWF_DSYNC` hands a write that has landed to a thread of the kernel before it is flushed.
 //!
 //! Others read the segment through the page cache meanwhile. The kernel drops the cached pages of the range before
 //! each direct write and again when it has landed, so whoever asks for bytes that were published after the write
@@ -26,6 +28,9 @@ pub(super) struct DirectDevice {
     tickets: u64,
 }
 
+/// Longer writes are flushed by a call of its own.
+const DSYNC_BYTES_MAX: usize = 64 << 10;
+
 impl DirectDevice {
     pub(super) fn new(directory: Directory) -> Self {
         Self { directory, segment: None, unflushed: true, done: VecDeque::new(), tickets: 0 }
@@ -36,7 +41,7 @@ impl DirectDevice {
         let flush = operation.flush;
         let rest = Rest::direct(operation);
         let writes = !rest.is_empty();
-        let durably = flush && writes && !self.unflushed;
+        let durably = flush && writes && !self.unflushed && rest.bytes() <= DSYNC_BYTES_MAX;
         let flags = if durably { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
         // Until it has succeeded: a write that failed may have changed something all the same.
         self.unflushed |= writes;

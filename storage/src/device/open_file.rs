@@ -105,10 +105,13 @@ impl File for OpenFile {
     }
 
     fn reserve(&self, at: u64, bytes: u64) -> io::Result<()> {
-        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, bytes) {
-            // Some file systems cannot.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.write_zeros(at, bytes),
-            outcome => outcome.map_err(|errno| about(&self.path, "extend")(errno.into())),
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), at, bytes) {
+                Err(Errno::INTR) => {}
+                // Some file systems cannot.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.write_zeros(at, bytes),
+                outcome => return outcome.map_err(|errno| self.about("extend")(errno.into())),
+            }
         }
     }
 

@@ -48,6 +48,11 @@ impl Rest {
         self.at
     }
 
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.pieces.is_empty()
     }

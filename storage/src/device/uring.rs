@@ -9,7 +9,7 @@ use self::ring::{Completion, Ring};
 use super::directory::Directory;
 use super::open_file::OpenFile;
 use super::rest::Rest;
-use super::{Device, Operation, Ticket};
+use super::{Device, Operation, Ticket, WriteRefused};
 use crate::staging::TailMemory;
 
 mod buffers;
@@ -137,7 +137,8 @@ impl UringDevice {
                     Err(error) => {
                         // It may have changed something all the same.
                         self.written_end = self.tickets;
-                        State::Done(Err(error))
+                        // A write that is a flush too does not say which of both has failed.
+                        State::Done(Err(if durably { error } else { WriteRefused::mark(error) }))
                     }
                     Ok(()) => State::Done(Ok(())),
                 }
