@@ -296,6 +296,18 @@ impl Broker {
             .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string()))
     }
 
+    /// The payload of the record at this place, checked. Blocks.
+    ///
+    /// # Errors
+    /// When there is none, it is damaged, cannot be read, or is not acknowledged.
+    pub fn record_at(&self, at: PhysicalOffset) -> Result<Bytes, Refusal> {
+        let record = self.log.record_at(at);
+        record.map(|record| record.payload()).map_err(|error| {
+            error!(%error, "a message cannot be read");
+            Refusal::new(ResponseCode::SYSTEM_ERROR, error.to_string())
+        })
+    }
+
     /// Why a question to index files is refused. A file that is damaged or gone is built again meanwhile.
     pub fn unreadable(&self, error: &SealedError) -> Refusal {
         let code = match error {

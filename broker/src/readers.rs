@@ -11,7 +11,7 @@ use skylark_protocol::code::ResponseCode;
 use skylark_protocol::outgoing::ReplyTo;
 use skylark_protocol::transport::{Mailbox, Outbox};
 use skylark_storage::PhysicalOffset;
-use skylark_storage::record::RECORD_HEADER_BYTES;
+use skylark_storage::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Record};
 
 use crate::broker::Broker;
 use crate::context::{Answers, Connection, Done, Handled, Refusal};
@@ -189,30 +189,48 @@ fn refused(reply: ReplyTo, refusal: &Refusal) -> Outcome {
 }
 
 /// Reads messages as they are stored, without the records' headers: from the log's tail in memory where that holds
-/// them, else from disk, neighbours together. Blocks.
+/// them, else from disk, neighbours together, and checked against their sums. Blocks.
 ///
 /// # Errors
-/// When one of them cannot be read, or is not acknowledged.
+/// When one of them cannot be read, is damaged, or is not acknowledged.
 pub fn fetch(broker: &Broker, records: &[(PhysicalOffset, u32)]) -> Result<Vec<Bytes>, Refusal> {
-    read_joined(records, broker.log.segment_bytes(), |at, bytes| match broker.log.read_hot(at, bytes) {
-        Some(hot) => Ok(hot),
-        None => broker.read_cold(at, bytes),
-    })
+    let seed = broker.log.log_id().seed();
+    let read = |at, bytes| match broker.log.read_hot(at, bytes) {
+        Some(hot) => Ok(Run { bytes: hot, is_checked: true }),
+        None => broker.read_cold(at, bytes).map(|bytes| Run { bytes, is_checked: false }),
+    };
+    let check = |at, record: &Bytes| match Record::parse(seed, at, record) {
+        Ok(_) => Ok(None),
+        // Looked at once more, past everything that is held in memory.
+        Err(_) => broker.record_at(at).map(Some),
+    };
+    read_joined(records, broker.log.segment_bytes(), read, check)
 }
 
-/// Reads records, neighbours together, and cuts out their payloads.
+/// Bytes with several records.
+struct Run {
+    bytes: Bytes,
+    /// They have not been on the disk since they were appended.
+    is_checked: bool,
+}
+
+/// Reads records, neighbours together, and cuts out their payloads. `check` gives the payload of a record that was read
+/// wrongly, or says why there is none.
 fn read_joined(
     records: &[(PhysicalOffset, u32)],
     segment_bytes: u64,
-    read: impl Fn(PhysicalOffset, u32) -> Result<Bytes, Refusal>,
+    read: impl Fn(PhysicalOffset, u32) -> Result<Run, Refusal>,
+    check: impl Fn(PhysicalOffset, &Bytes) -> Result<Option<Bytes>, Refusal>,
 ) -> Result<Vec<Bytes>, Refusal> {
+    // With its filling, which its sums do not cover but its soundness does.
+    let stored = |bytes: u32| u64::from(bytes).next_multiple_of(RECORD_ALIGNMENT as u64);
     let mut messages = Vec::with_capacity(records.len());
     let mut rest = records;
     while let Some(((start, first_bytes), _)) = rest.split_first() {
-        let mut end = start.advance(u64::from(*first_bytes));
+        let mut end = start.advance(stored(*first_bytes));
         let mut joined = 1;
         for (at, bytes) in &rest[1..] {
-            let next_end = at.advance(u64::from(*bytes));
+            let next_end = at.advance(stored(*bytes));
             let near = *at >= end && at.since(end) <= JOIN_BYTES_MAX;
             let same_file = at.align_down(segment_bytes) == start.align_down(segment_bytes);
             if !near || !same_file || next_end.since(*start) > 16 * JOIN_BYTES_MAX {
@@ -224,10 +242,13 @@ fn read_joined(
         let (run, behind) = rest.split_at(joined);
         let span =
             u32::try_from(end.since(*start)).expect("a run is about a mebibyte, a record at most four");
-        let bytes = read(*start, span)?;
+        let Run { bytes, is_checked } = read(*start, span)?;
         for (at, record_bytes) in run {
             let from = usize::try_from(at.since(*start)).expect("within the span");
-            messages.push(bytes.slice(from + RECORD_HEADER_BYTES..from + *record_bytes as usize));
+            let record_end = from + *record_bytes as usize;
+            let filled_end = record_end.next_multiple_of(RECORD_ALIGNMENT).min(bytes.len());
+            let checked = if is_checked { None } else { check(*at, &bytes.slice(from..filled_end))? };
+            messages.push(checked.unwrap_or_else(|| bytes.slice(from + RECORD_HEADER_BYTES..record_end)));
         }
         rest = behind;
     }
