@@ -225,7 +225,7 @@ impl<'a> Recovery<'a> {
                 report.slot_damaged = damaged.is_some();
                 *file.insert(sound).current()
             }
-            None if directory.is_blank() => {
+            None if directory.is_blank(files)? => {
                 report.created = true;
                 new_log(options)?
             }
@@ -413,7 +413,12 @@ impl<'a> Recovery<'a> {
         }
         self.report.removed = self.left_over_names();
         for name in &self.report.removed {
-            self.files.remove(name)?;
+            if self.report.repaired.is_some() && name.ends_with(".seg") {
+                // What a repair gives up may be all that is left of something.
+                self.files.rename(name, &format!("{name}{GIVEN_UP}"))?;
+            } else {
+                self.files.remove(name)?;
+            }
         }
         self.segments.forget();
         Ok(())
@@ -545,6 +550,9 @@ impl<'a> Recovery<'a> {
 
 /// So much of a segment that recovery creates exists when it returns; the rest is for the writer's housekeeping.
 const FIRST_STEP_BYTES: u64 = 1 << 20;
+
+/// Behind the name of a segment that a repair has given up.
+const GIVEN_UP: &str = ".given-up";
 
 /// Row D5, for the checkpoint.
 fn refuse_other_version<'e>(mut errors: impl Iterator<Item = &'e SlotError>) -> Result<(), OpenError> {

@@ -72,6 +72,7 @@ class Checkpoint:
             and self.oldest_segment <= self.newest_segment
             and self.oldest_segment <= self.durable_end <= self.newest_segment + size
             and self.durable_end % 8 == 0
+            and not 0 < self.durable_end % size <= BLOCK
             and self.epoch <= self.highest_epoch < (1 << 32) - 3
             and self.epoch_start <= self.durable_end
             and self.generation % 2 == slot

@@ -11,7 +11,7 @@ use crate::device::Files;
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK, SegmentError, SegmentFields, segment_base, segment_name};
+use crate::segment::{BLOCK, SegmentError, SegmentFields, is_zero, segment_base, segment_name};
 
 /// The files that are there.
 pub(crate) struct Directory {
@@ -51,9 +51,14 @@ impl Directory {
         Ok(Self { segments, unfinished })
     }
 
-    /// Whether no segment was ever written to.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.segments.iter().all(|segment| segment.header == HeaderBlock::Blank)
+    /// Whether no segment holds a byte that is not zero. Where there is a checkpoint nobody asks.
+    pub(super) fn is_blank(&self, files: &dyn Files) -> io::Result<bool> {
+        for segment in &self.segments {
+            if segment.header != HeaderBlock::Blank || !is_file_zero(files, &segment_name(segment.base))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// What there is to know about the segments from `oldest` on that hold groups of a log that ends at `end`.
@@ -66,6 +71,19 @@ impl Directory {
             _ => None,
         })
         .collect()
+    }
+}
+
+fn is_file_zero(files: &dyn Files, name: &str) -> io::Result<bool> {
+    let file = files.open(name)?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        match file.read_at(at, &mut buffer)? {
+            0 => return Ok(true),
+            read if !is_zero(&buffer[..read]) => return Ok(false),
+            read => at += read as u64,
+        }
     }
 }
 

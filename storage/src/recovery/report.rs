@@ -34,7 +34,7 @@ pub struct RecoveryReport {
     pub doubt: bool,
     /// One of the checkpoint's slots was damaged, which a power cut during a checkpoint explains.
     pub slot_damaged: bool,
-    /// Files that belonged to no named segment, and were removed.
+    /// Files that belonged to no named segment, and were removed; by a repair, segments were set aside as `*.given-up`.
     pub removed: Vec<String>,
     /// The corruption that was cut at the operator's request: the first that was found.
     pub repaired: Option<Corruption>,
