@@ -425,7 +425,8 @@ impl Press {
             return Ok(());
         }
         if self.is_unflushed() {
-            self.flush()?;
+            // Never tried again, whatever the device says of it.
+            self.flush().map_err(Obstacle::Failed)?;
         }
         let shared = Arc::clone(&self.shared);
         shared.ground.advance(base)?;

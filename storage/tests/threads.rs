@@ -22,7 +22,7 @@ fn open(directory: &tempfile::TempDir, options: Options) -> Opened<Vec<u32>> {
 /// Appends through all the sizes, numbering each thread's records under the lock, and waits as a connection does.
 fn append_all(log: &CommitLog<Vec<u32>>, thread: u32) {
     let body = vec![u8::try_from(thread).expect("few threads"); 100_000];
-    let mut gather = log.gather();
+    let mut gather = Some(log.gather());
     for unit in 0..UNITS {
         let length = if unit % 50 == 0 { body.len() } else { (unit * 37 % 6000) as usize };
         let mut head = [0; 8];
@@ -45,8 +45,9 @@ fn append_all(log: &CommitLog<Vec<u32>>, thread: u32) {
         };
         if unit % 8 == 7 {
             // Before anything is waited for.
-            std::mem::replace(&mut gather, log.gather()).write_here();
+            gather.take().expect("it is gathered").write_here();
             log.durable().wait_blocking(appended.end).expect("the disk is sound");
+            gather = Some(log.gather());
         }
     }
 }

@@ -92,6 +92,9 @@ impl<T: Send + 'static> CommitLog<T> {
         if rings {
             self.shared.writer_bell.ring();
         }
+        // Those who came while the group was under way are told here: no writer wakes up for them.
+        self.shared.written.wake();
+        self.shared.durable.wake();
     }
 }
 

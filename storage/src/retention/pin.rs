@@ -149,8 +149,10 @@ impl Pins {
         table.held.values().map(|held| held.info(now, trimmed)).collect()
     }
 
-    fn with<R>(&self, number: u64, f: impl FnOnce(&mut Held) -> R) -> R {
-        f(self.table.lock().held.get_mut(&number).expect("a pin is in the table until it is dropped"))
+    /// Gives `f` the pin, and where the latest cut may begin the log.
+    fn with<R>(&self, number: u64, f: impl FnOnce(&mut Held, PhysicalOffset) -> R) -> R {
+        let table = &mut *self.table.lock();
+        f(table.held.get_mut(&number).expect("a pin is in the table until it is dropped"), table.floor)
     }
 }
 
@@ -177,7 +179,7 @@ impl Pin {
     pub fn info(&self) -> PinInfo {
         let now = self.pins.clock.monotonic();
         let trimmed = self.pins.trimmed.get();
-        self.pins.with(self.number, |held| held.info(now, trimmed))
+        self.pins.with(self.number, |held, _| held.info(now, trimmed))
     }
 
     /// Lets go of what lies below `from`, and renews the lease: whoever gets on is alive. A place further back than
@@ -187,13 +189,13 @@ impl Pin {
     /// When the log begins behind the place by now. The pin stays lost until it is moved far enough.
     pub fn advance(&self, from: PhysicalOffset) -> Result<(), PinLost> {
         let now = self.pins.clock.monotonic();
-        let from = self.pins.with(self.number, |held| {
+        let (from, floor) = self.pins.with(self.number, |held, floor| {
             held.from = held.from.max(from);
             held.expires_at = now.saturating_add(held.lease);
-            held.from
+            (held.from, floor)
         });
-        // After the lease, so that a decision behind this line sees it.
-        let trimmed = self.pins.trimmed.get();
+        // After the lease, so that a decision behind this line sees it; one that was taken before goes on.
+        let trimmed = self.pins.trimmed.get().max(floor);
         if from < trimmed { Err(PinLost { from, trimmed }) } else { Ok(()) }
     }
 
