@@ -374,14 +374,18 @@ impl<'a> Recovery<'a> {
                 Some(last)
             }
         };
+        // Each began in front of the next, and the last one in front of the end: what lies behind that is cut.
+        let mut below = scanned.tip.end;
         while let Some(EpochStart { epoch, start }) = next
             && start >= self.checkpoint.oldest_segment
         {
-            let Some(record) = self.epoch_record(start)?.filter(|record| record.epoch == epoch) else {
+            let record = if start < below { self.epoch_record(start)? } else { None };
+            let Some(record) = record.filter(|record| record.epoch == epoch) else {
                 let base = self.segments.base_of(start);
                 let damage = directory::corruption(base, start.since(base), Evidence::EpochHistory);
                 return Err(OpenError::Corrupt(damage));
             };
+            below = start;
             next = record.previous;
             epochs.extend(next);
         }
