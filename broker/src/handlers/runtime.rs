@@ -72,10 +72,15 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     for (level, delivered, max) in broker.timers.progress(broker) {
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
-    // Not RocketMQ's: what keeps memory and the log's old end.
-    put("unsealedSegments", broker.index.read().unsealed_count().to_string());
+    // Not RocketMQ's, and only while there are any: what keeps memory and the log's old end.
+    let unsealed = broker.index.read().unsealed_count();
+    if unsealed > 0 {
+        put("unsealedSegments", unsealed.to_string());
+    }
     let pins = broker.log.pins();
-    put("commitLogPins", pins.iter().map(described).collect::<Vec<_>>().join("; "));
+    if !pins.is_empty() {
+        put("commitLogPins", pins.iter().map(described).collect::<Vec<_>>().join("; "));
+    }
     if let Some(why) = broker.archive.refusal() {
         put("sendsRefused", why.to_string());
     }
