@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use skylark_storage::device::Advice;
 use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Advice, Device, Space};
 use skylark_storage::{
     CommitLog, File, Files, NewRecord, Opened, Options, PhysicalOffset, ReadError, SystemClock, segment,
 };
 
+use support::layer::{FileLayer, Layer, Layered, LayeredFile};
 use support::{KIND, SEGMENT_BYTES, World, options};
 
 /// A closed log of several segments, opened again, so that nothing of it is in memory.
@@ -134,49 +135,21 @@ struct Forgetful {
 
 struct StaleFile(Arc<dyn File>, Arc<AtomicBool>);
 
-impl Files for Forgetful {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
+impl Layer for Forgetful {
+    fn below(&self) -> &dyn Files {
+        &self.disk
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        Ok(Arc::new(StaleFile(self.disk.open(name)?, Arc::clone(&self.is_stale))))
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.disk.sync_directory(directory)
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.disk.lock(name)
-    }
-
-    fn device(&self) -> Box<dyn Device> {
-        self.disk.device()
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.disk.space()
-    }
-
-    fn describe(&self) -> String {
-        self.disk.describe()
+        Ok(Arc::new(LayeredFile(StaleFile(self.disk.open(name)?, Arc::clone(&self.is_stale)))))
     }
 }
 
-impl File for StaleFile {
+impl FileLayer for StaleFile {
+    fn below(&self) -> &dyn File {
+        &*self.0
+    }
+
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.0.read_at(at, buffer)?;
         if self.1.load(Ordering::Relaxed) {
@@ -184,22 +157,6 @@ impl File for StaleFile {
             buffer.fill(0);
         }
         Ok(read)
-    }
-
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_at(at, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.0.set_len(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync()
     }
 
     fn advise(&self, _at: u64, bytes: u64, advice: Advice) {
@@ -214,7 +171,7 @@ fn bytes_that_the_system_held_for_too_long_are_read_again() {
     let world = world();
     let files = Forgetful { disk: world.disk.kill(), is_stale: Arc::default() };
     let clock = Arc::new(SystemClock::new());
-    let opened = CommitLog::open(Arc::new(files.clone()), clock, options(), ()).unwrap();
+    let opened = CommitLog::open(Arc::new(Layered(files.clone())), clock, options(), ()).unwrap();
     let at = world.units[30].records[0].at;
     let is_stale = &files.is_stale;
     // A piece of them is in our own memory too.

@@ -12,14 +12,15 @@ use std::{env, thread};
 
 use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Operation, Space, Ticket};
+use skylark_storage::device::{Operation, Ticket};
 use skylark_storage::recovery::Evidence;
 use skylark_storage::segment::segment_name;
 use skylark_storage::{
-    AppendError, Cause, Clock, CommitLog, Device, File, Files, NewRecord, OpenError, Opened, Options,
+    AppendError, Cause, Clock, CommitLog, Device, Files, NewRecord, OpenError, Opened, Options,
     PhysicalOffset, ReadError, Step, Stopped, SystemClock, Visibility,
 };
 
+use support::layer::{Layer, Layered};
 use support::{KIND, SEGMENT_BYTES, World, options};
 
 fn world() -> World {
@@ -165,33 +166,9 @@ impl Device for FailingDevice {
     }
 }
 
-impl Files for Failing {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.directory.list(directory)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.directory.open(name)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.directory.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.directory.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.directory.remove(name)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.directory.sync_directory(directory)
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.directory.lock(name)
+impl Layer for Failing {
+    fn below(&self) -> &dyn Files {
+        &self.directory
     }
 
     fn device(&self) -> Box<dyn Device> {
@@ -200,14 +177,6 @@ impl Files for Failing {
             left: Arc::clone(&self.left),
             fails: false,
         })
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.directory.space()
-    }
-
-    fn describe(&self) -> String {
-        self.directory.describe()
     }
 }
 
@@ -235,7 +204,7 @@ fn a_short_write_to_a_real_file_is_recovered_from() {
         let directory = tempfile::tempdir().unwrap();
         let files = Directory::open(directory.path()).unwrap();
         let failing = Failing { directory: files.clone(), left: Arc::new(AtomicU64::new(nth)) };
-        let mut opened = open_real(Arc::new(failing)).unwrap();
+        let mut opened = open_real(Arc::new(Layered(failing))).unwrap();
         let durable = append_real(&mut opened, (0..20).map(|round| round * 500));
         assert!(matches!(opened.log.stopped(), Some(Stopped::Poisoned { .. })), "operation {nth}");
         assert!(durable.len() < 20);

@@ -2,11 +2,8 @@
 
 mod support;
 
-use std::io;
-use std::sync::Arc;
-
+use skylark_storage::device::Files;
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Device, File, Files, Space};
 use skylark_storage::inspect::{Format, InspectError, Inspection, Item, Report, Verdict, What};
 use skylark_storage::recovery::{RecoveryOptions, preview, recover};
 use skylark_storage::segment::segment_name;
@@ -170,92 +167,13 @@ fn a_preview_is_what_the_opening_then_reports() {
     assert_eq!(recover(&disk, &options).unwrap().report, previewed);
 }
 
-/// A disk that cannot read one block of one file.
-struct BadBlock {
-    disk: Disk,
-    name: String,
-    byte: u64,
-}
-
-struct BadFile {
-    file: Arc<dyn File>,
-    byte: u64,
-}
-
-impl File for BadFile {
-    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        if (at..at + buffer.len() as u64).contains(&self.byte) {
-            return Err(io::Error::from_raw_os_error(5));
-        }
-        self.file.read_at(at, buffer)
-    }
-
-    fn write_at(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_at(at, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_len(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
-impl Files for BadBlock {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let file = self.disk.open(name)?;
-        Ok(if name == self.name { Arc::new(BadFile { file, byte: self.byte }) } else { file })
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.disk.sync_directory(directory)
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.disk.lock(name)
-    }
-
-    fn device(&self) -> Box<dyn Device> {
-        self.disk.device()
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.disk.space()
-    }
-
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-}
-
 #[test]
 fn a_block_that_cannot_be_read_is_damage_and_the_others_are_read() {
     let sound = verify(&closed()).tally.records();
     let name = segment_name(PhysicalOffset::new(SEGMENT_BYTES));
-    let files = BadBlock { disk: closed(), name, byte: 5 * 4096 + 17 };
-    let report = verify(&files);
+    let disk = closed();
+    disk.fail_reads(&name, 5 * 4096 + 17..5 * 4096 + 18).unwrap();
+    let report = verify(&disk);
     let unreadable =
         report.tally.first_damages.iter().find(|damage| damage.what == What::Unreadable).unwrap();
     assert_eq!((unreadable.byte, unreadable.segment), (5 * 4096, Some(PhysicalOffset::new(SEGMENT_BYTES))));

@@ -17,9 +17,10 @@ use skylark_protocol::outgoing::Value;
 use skylark_protocol::transport::{Listener, Outbox, Peer, Session};
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Device, File, Files, Space};
+use skylark_storage::device::{File, Files, Space};
 use skylark_storage::{Clock, PhysicalOffset, Step};
 
+use crate::support::layer::{Layer, Layered};
 use crate::support::raw::{Answer, pull_fields, request, send_fields};
 
 pub const START_MS: u64 = 1_700_000_000_000;
@@ -263,13 +264,9 @@ struct BreakableFiles {
     broken: Broken,
 }
 
-impl Files for BreakableFiles {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.disk.open(name)
+impl Layer for BreakableFiles {
+    fn below(&self) -> &dyn Files {
+        &self.disk
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -279,37 +276,14 @@ impl Files for BreakableFiles {
         self.disk.create(name)
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.disk.sync_directory(directory)
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.disk.lock(name)
-    }
-
-    fn device(&self) -> Box<dyn Device> {
-        self.disk.device()
-    }
-
     fn space(&self) -> io::Result<Space> {
         self.broken.0.lock().unwrap().space.map_or_else(|| self.disk.space(), Ok)
-    }
-
-    fn describe(&self) -> String {
-        self.disk.describe()
     }
 }
 
 fn open(disk: &Disk, broken: &Broken, clock: &SimulatedClock, config: &Config) -> Running {
-    let files: Arc<dyn Files> = Arc::new(BreakableFiles { disk: disk.clone(), broken: broken.clone() });
+    let files: Arc<dyn Files> =
+        Arc::new(Layered(BreakableFiles { disk: disk.clone(), broken: broken.clone() }));
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let mut running = Broker::open(files, clock, config).expect("a log that was cut opens");
     while running.broker.applied.get() < running.prepared {

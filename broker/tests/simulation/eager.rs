@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Device, File, Files, Operation, Space, Ticket};
+use skylark_storage::device::{Device, Files, Operation, Ticket};
+
+use crate::support::layer::Layer;
 
 /// A disk whose device is broken.
 pub struct Eager(pub Disk);
@@ -47,33 +48,9 @@ impl Device for EagerDevice {
     }
 }
 
-impl Files for Eager {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.0.list(directory)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.open(name)
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        self.0.create(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.0.remove(name)
-    }
-
-    fn sync_directory(&self, directory: &str) -> io::Result<()> {
-        self.0.sync_directory(directory)
-    }
-
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.0.lock(name)
+impl Layer for Eager {
+    fn below(&self) -> &dyn Files {
+        &self.0
     }
 
     fn device(&self) -> Box<dyn Device> {
@@ -83,13 +60,5 @@ impl Files for Eager {
             done: VecDeque::new(),
             next: 0,
         })
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.0.space()
-    }
-
-    fn describe(&self) -> String {
-        self.0.describe()
     }
 }

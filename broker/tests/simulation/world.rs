@@ -31,6 +31,7 @@ use super::disks;
 use super::eager::Eager;
 use super::story::{Fate, Story};
 use super::truth::Truth;
+use crate::support::layer::Layered;
 
 /// How the broker, or the disk under it, is broken, for showing that the oracle would notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -203,7 +204,7 @@ impl World {
 
     fn files(&self) -> Arc<dyn Files> {
         match self.fault {
-            Fault::WritesLater => Arc::new(Eager(self.disk.clone())),
+            Fault::WritesLater => Arc::new(Layered(Eager(self.disk.clone()))),
             Fault::FlushesLie => {
                 self.disk.set_flushes_lie(true);
                 Arc::new(self.disk.clone())

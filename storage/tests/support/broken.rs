@@ -8,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use skylark_storage::checkpoint::{CHECKPOINT_NAME, Checkpoint, SLOT_BYTES};
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Operation, Space, Ticket};
+use skylark_storage::device::{Operation, Ticket};
 use skylark_storage::group::{GROUP_HEADER_BYTES, GroupHeader};
 use skylark_storage::segment::{BLOCK_BYTES, segment_name};
 use skylark_storage::{Device, File, Files, Record};
 use smallvec::SmallVec;
 use zerocopy::IntoBytes;
+
+use super::layer::{FileLayer, Layer, Layered, LayeredFile};
 
 /// What is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub fn on(disk: &Disk, rule: Rule) -> Arc<dyn Files> {
         // Where that fails there is nothing to be kept.
         drop(keep_half_a_group(disk));
     }
-    Arc::new(Broken { disk: disk.clone(), rule })
+    Arc::new(Layered(Broken { disk: disk.clone(), rule }))
 }
 
 struct Broken {
@@ -51,9 +53,9 @@ struct Broken {
     rule: Rule,
 }
 
-impl Files for Broken {
-    fn list(&self, directory: &str) -> io::Result<Vec<String>> {
-        self.disk.list(directory)
+impl Layer for Broken {
+    fn below(&self) -> &dyn Files {
+        &self.disk
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
@@ -64,39 +66,19 @@ impl Files for Broken {
         self.disk.create(name).map(|file| self.break_file(file, name))
     }
 
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
         if self.rule == Rule::NamesAreNotFlushed { Ok(()) } else { self.disk.sync_directory(directory) }
     }
 
-    fn lock(&self, name: &str) -> io::Result<Box<dyn Send + Sync>> {
-        self.disk.lock(name)
-    }
-
     fn device(&self) -> Box<dyn Device> {
         Box::new(BrokenDevice { device: self.disk.device(), rule: self.rule, is_flush_due: false })
-    }
-
-    fn space(&self) -> io::Result<Space> {
-        self.disk.space()
-    }
-
-    fn describe(&self) -> String {
-        format!("a simulated disk on which {:?}", self.rule)
     }
 }
 
 impl Broken {
     fn break_file(&self, file: Arc<dyn File>, name: &str) -> Arc<dyn File> {
         let (rule, is_checkpoint) = (self.rule, name.starts_with(CHECKPOINT_NAME));
-        Arc::new(BrokenFile { file, rule, is_checkpoint, has_cut: AtomicBool::new(false) })
+        Arc::new(LayeredFile(BrokenFile { file, rule, is_checkpoint, has_cut: AtomicBool::new(false) }))
     }
 }
 
@@ -115,7 +97,11 @@ impl BrokenFile {
     }
 }
 
-impl File for BrokenFile {
+impl FileLayer for BrokenFile {
+    fn below(&self) -> &dyn File {
+        &*self.file
+    }
+
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(at, buffer)?;
         if self.rule == Rule::EarlierLivesTestify && self.is_checkpoint {
@@ -135,18 +121,6 @@ impl File for BrokenFile {
             _ => {}
         }
         self.file.write_at(at, &bytes)
-    }
-
-    fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
-        self.file.write_zeros(at, bytes)
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn set_len(&self, bytes: u64) -> io::Result<()> {
-        self.file.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

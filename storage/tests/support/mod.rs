@@ -15,6 +15,7 @@ use skylark_storage::{
 
 pub mod broken;
 pub mod damage;
+pub mod layer;
 pub mod life;
 
 /// What tests append.
