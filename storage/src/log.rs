@@ -56,7 +56,7 @@ pub struct Options {
     /// Default `None`: 32 MiB, or a quarter of the segment if that is less. More lets longer bursts find prepared ground;
     /// an idle log takes that much more space on the disk.
     pub prepared_bytes: Option<u64>,
-    /// How many of the newest bytes stay in memory for readers, at least; a little more than 8 MiB on top at most.
+    /// How many of the newest bytes stay in memory for readers, at least; 10 MiB on top at most.
     ///
     /// Default 32 MiB. Whoever reads further behind reads files.
     pub tail_bytes: u64,

@@ -59,8 +59,9 @@ pub enum TailPolicy {
 
 /// Groups from this size on pad: then the gap costs at most 1/16 of the space.
 const PAD_FROM_BYTES: u64 = 64 << 10;
-/// A chunk holds a group of the greatest length, wherever in a block it starts, with a segment's header.
-pub(crate) const CHUNK_BYTES: usize = GROUP_BYTES_MAX as usize + (64 << 10);
+/// A chunk holds a group of the greatest length, wherever in a block it starts, with a segment's header; whole large
+/// pages.
+pub(crate) const CHUNK_BYTES: usize = GROUP_BYTES_MAX as usize + (2 << 20);
 /// Larger units are copied after the append lock is free again.
 const COPIED_UNDER_LOCK_BYTES_MAX: usize = if cfg!(loom) { 64 } else { 4096 };
 /// What a padding group takes, and a padding record in a group that is open anyway.

@@ -8,7 +8,7 @@
     reason = "appenders fill one stretch of memory side by side, while readers share what is below"
 )]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use memmap2::{Advice, MmapMut, MmapOptions};
 use parking_lot::Mutex;
 
 use crate::offset::PhysicalOffset;
@@ -25,6 +26,8 @@ use crate::segment::BLOCK_BYTES;
 /// Memory begins at a multiple of this, so that a device may transfer it directly.
 #[expect(clippy::cast_possible_truncation, reason = "a block is small")]
 const ALIGNMENT: usize = BLOCK_BYTES as usize;
+/// What a kernel calls a huge page, on most machines.
+const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Where chunks get their memory, and where it returns to.
 #[derive(Debug)]
@@ -62,39 +65,38 @@ impl Pool {
     }
 }
 
-/// Initialised bytes, aligned, owned.
+/// Initialised bytes, aligned, owned. Where the kernel has large pages they lie in those: what a device transfers is then
+/// one long piece, and not one for each page of 4 KiB.
 #[derive(Debug)]
 struct Memory {
-    allocated: NonNull<u8>,
-    layout: Layout,
+    /// Keeps what `first` points to mapped.
+    _map: MmapMut,
     first: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: the bytes are owned through `allocated` alone, and nothing about them is bound to a thread.
+// SAFETY: the bytes are owned through the map alone, and nothing about them is bound to a thread.
 unsafe impl Send for Memory {}
 // SAFETY: a shared reference gives out addresses only; who may access what lies there is the chunk's business.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     fn new(bytes: usize) -> Self {
-        // Zeroed memory of a small alignment comes untouched from the kernel; of a large one it is cleared by hand.
-        let layout = Layout::from_size_align(bytes + ALIGNMENT, align_of::<u64>()).expect("chunks are small");
-        // SAFETY: the layout is not empty, by at least `ALIGNMENT`.
-        let allocated = unsafe { alloc_zeroed(layout) };
-        let Some(allocated) = NonNull::new(allocated) else { handle_alloc_error(layout) };
-        let skipped = allocated.align_offset(ALIGNMENT);
-        assert!(skipped < ALIGNMENT, "a byte pointer can always be aligned");
-        // SAFETY: `skipped + bytes` lies within the `bytes + ALIGNMENT` allocated.
-        let first = unsafe { allocated.add(skipped) };
-        Self { allocated, layout, first, bytes }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout, and only this value, which ends here, refers to it.
-        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
+        let alignment = if bytes < LARGE_PAGE_BYTES { ALIGNMENT } else { LARGE_PAGE_BYTES };
+        let layout = Layout::from_size_align(bytes + alignment, ALIGNMENT).expect("chunks are small");
+        // Not from the allocator, which clears by hand what it aligns or hands out again: nothing here is to be
+        // touched before it is used.
+        let Ok(mut map) = MmapOptions::new().len(layout.size()).map_anon() else {
+            handle_alloc_error(layout)
+        };
+        let skipped = map.as_ptr().align_offset(alignment);
+        assert!(skipped < alignment, "a byte pointer can always be aligned");
+        if alignment == LARGE_PAGE_BYTES {
+            // A kernel without large pages refuses, and small ones do.
+            drop(map.advise_range(Advice::HugePage, skipped, bytes));
+        }
+        let first = NonNull::from(&mut map[skipped..][..bytes]).cast();
+        Self { _map: map, first, bytes }
     }
 }
 
