@@ -83,7 +83,7 @@ const LINGER_BELOW_BYTES: u64 = 64 << 10;
 /// How many groups are written before lingering is tried again that has not paid.
 const SKIPPED_MAX: u32 = 127;
 /// With [`Visibility::Written`] a group that nobody waits for is written once it has so many bytes,
-const GATHERED_BYTES: u64 = 256 << 10;
+const GATHERED_BYTES: u64 = 1 << 20;
 /// or after this time.
 const GATHER_AT_MOST: Duration = Duration::from_millis(2);
 /// With [`Visibility::Written`] a flush is due after this time.
