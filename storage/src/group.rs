@@ -29,7 +29,7 @@ pub struct GroupHeader {
 pub const GROUP_HEADER_BYTES: usize = 16;
 /// No group is longer.
 pub const GROUP_BYTES_MAX: u32 = 8 << 20;
-/// No append unit is longer, headers included: a message of 4 MiB and what surrounds it.
+/// No append unit is longer, headers included: 4 MiB of content and what surrounds it.
 pub const UNIT_BYTES_MAX: u32 = (4 << 20) + (64 << 10);
 
 const _: () = assert!(size_of::<GroupHeader>() == GROUP_HEADER_BYTES);

@@ -14,7 +14,7 @@
 //! | what is only appended is acknowledged         | the test's own reading               | table               |
 //! | state ahead of the log is accepted            | a fold that does not ask             | [`state_ahead_of_the_log_is_told_by_the_chain`] |
 //!
-//! What the broker makes of a snapshot ahead of its log is shown in its own tests, `broker/tests/restarts`.
+//! What a program makes of a snapshot that is ahead of its log is for its own tests to show.
 
 mod support;
 

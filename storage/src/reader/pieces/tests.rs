@@ -27,7 +27,7 @@ fn read(pieces: &Pieces, index: u64, from: usize, to: usize) -> bool {
     was_read
 }
 
-/// Reads through a piece in small steps, as a consumer does.
+/// Reads through a piece in small steps, as who follows the log does.
 fn read_through(pieces: &Pieces, index: u64) -> bool {
     let was_read = read(pieces, index, 0, 100);
     for step in 1..10 {
