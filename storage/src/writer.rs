@@ -86,6 +86,9 @@ const SKIPPED_MAX: u32 = 127;
 const GATHERED_BYTES: u64 = 1 << 20;
 /// or after this time.
 const GATHER_AT_MOST: Duration = Duration::from_millis(2);
+/// A writer that sleeps looks by itself after this time: what was appended while others gathered rings nobody, and
+/// must not wait for as long as one of them takes, who may even have forgotten to end.
+const SLEEP_MAX: Duration = Duration::from_millis(100);
 /// With [`Visibility::Written`] a flush is due after this time.
 const FLUSH_EVERY: Duration = Duration::from_millis(200);
 /// With [`Visibility::Written`] a flush is due after so many bytes, before the kernel begins to throttle writes. What
@@ -192,11 +195,7 @@ impl<T: Send + 'static> Writer<T> {
         if !self.front.may_sleep() {
             return;
         }
-        if is_unflushed {
-            thread::park_timeout(FLUSH_EVERY);
-        } else {
-            thread::park();
-        }
+        thread::park_timeout(if is_unflushed { FLUSH_EVERY } else { SLEEP_MAX });
         if self.shared.visibility == Visibility::Written {
             self.linger_for_bytes();
         }

@@ -1,7 +1,8 @@
 //! The log as it is run: appenders, writer, housekeeper and a folder on threads of their own, on a real directory.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use skylark_storage::device::Directory;
 use skylark_storage::{
@@ -181,6 +182,28 @@ fn a_full_stage_is_written_though_somebody_gathers() {
     gather.release();
     log.close();
     writer.join().expect("no thread of the log panics");
+}
+
+/// A gathering that somebody forgets, or does not end for long, is no reason for others to wait.
+#[test]
+fn appends_of_others_do_not_wait_for_who_gathers() {
+    for visibility in [Visibility::Durable, Visibility::Written] {
+        let directory = tempfile::tempdir().expect("there is a temporary directory");
+        let Opened { log, writer, .. } = open(&directory, Options { visibility, ..Options::default() });
+        let writer = thread::spawn(|| writer.run());
+        std::mem::forget(log.gather());
+        for _ in 0..3 {
+            let record = [NewRecord { kind: KIND, head: &[], rest: &[b"of another"] }];
+            let end = log.append(&record, |_, _, _| ()).expect("the log is open").end;
+            let (say, hear) = mpsc::channel();
+            let waiter = log.clone();
+            thread::spawn(move || say.send(waiter.visible().wait_blocking(end)));
+            let outcome = hear.recv_timeout(Duration::from_secs(30));
+            assert!(matches!(outcome, Ok(Ok(()))), "{visibility:?}: {outcome:?}");
+        }
+        log.close();
+        writer.join().expect("no thread of the log panics");
+    }
 }
 
 fn is_own((_, record): &(PhysicalOffset, skylark_storage::Record<'_>)) -> bool {

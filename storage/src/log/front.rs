@@ -10,6 +10,9 @@
 //!
 //! While somebody is awake appends ring nobody: whoever drives looks under the lock once more before it rests. While
 //! the writer lingers, which it does for a limited time, whoever brings what it lingers for rings it.
+//!
+//! Appends that rely on somebody who gathers ring nobody either. Should that take long, or never end, they are not
+//! lost: the writer's sleep is limited too, and when it ends the writer takes what is there, whoever gathers.
 
 use crate::log::AppendError;
 use crate::log::shared::Shared;

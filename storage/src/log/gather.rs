@@ -11,7 +11,8 @@ use crate::staging::{NewRecord, Place};
 ///
 /// For whoever has several units to append one after the other: they then share a group, and a wake-up. A writer
 /// that is awake takes what is there as ever. Ends on the thread that it began on, and soon: other appends may
-/// rely on it, so nothing is to be waited for meanwhile.
+/// rely on it, so nothing is to be waited for meanwhile. One that takes long, or is forgotten, keeps them waiting for
+/// 100 ms at most: then the writer looks by itself.
 #[must_use = "it ends where it drops"]
 pub struct Gather<'a, T: Send + 'static> {
     log: &'a CommitLog<T>,

@@ -60,11 +60,14 @@ impl World {
         }
     }
 
-    fn gather_and_append(&self, looks: bool) {
+    fn gather_and_append(&self, end: End) {
         self.front.gather();
         self.append();
+        if end == End::Never {
+            return;
+        }
         self.front.end_gathering();
-        if looks {
+        if end == End::Looks {
             let rings = self.front.look_after_here(
                 |_, _| true,
                 |counter, group| {
@@ -78,9 +81,13 @@ impl World {
 
     /// What the writer's thread does if it was rung.
     fn drive(&self, lingers: bool) {
-        if !std::mem::take(&mut *self.rung.lock()) {
-            return;
+        if std::mem::take(&mut *self.rung.lock()) {
+            self.work(lingers);
         }
+    }
+
+    /// What it does once it is awake, or has slept for long enough.
+    fn work(&self, lingers: bool) {
         loop {
             let wrote = {
                 let mut press = self.front.press.lock();
@@ -99,8 +106,25 @@ impl World {
     }
 }
 
-/// A gathering and an append, while the writer runs if it is rung.
-fn model(looks: bool, lingers: bool) {
+/// How a gathering ends.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Looks,
+    /// And does not look, as it should.
+    Unseen,
+    Never,
+}
+
+/// How the writer's sleep ends.
+#[derive(Clone, Copy, PartialEq)]
+enum Sleep {
+    Rung,
+    /// Or after a while.
+    Limited,
+}
+
+/// A gathering and an append, while the writer runs if it is rung, or its sleep ends.
+fn model(end: End, lingers: bool, sleep: Sleep) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(move || {
@@ -108,33 +132,54 @@ fn model(looks: bool, lingers: bool) {
         let threads = [
             thread::spawn({
                 let world = Arc::clone(&world);
-                move || world.gather_and_append(looks)
+                move || world.gather_and_append(end)
             }),
             thread::spawn({
                 let world = Arc::clone(&world);
                 move || world.append()
             }),
         ];
-        world.drive(lingers);
+        let drive = || match sleep {
+            Sleep::Rung => world.drive(lingers),
+            Sleep::Limited => world.work(lingers),
+        };
+        drive();
         threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
-        // Everybody has done what there is to do; the writer still hears its bell.
-        world.drive(lingers);
+        // Everybody has done what there is to do; the writer still hears its bell, and needs no more than that unless
+        // somebody gathers on.
+        if end == End::Never { drive() } else { world.drive(lingers) }
         assert!(!world.front.lock().staging.has_group(), "what is staged was forgotten");
     });
 }
 
 #[test]
 fn loom_whatever_is_staged_is_written() {
-    model(true, false);
+    model(End::Looks, false, Sleep::Rung);
 }
 
 #[test]
 fn loom_whatever_is_staged_is_written_though_the_writer_lingers() {
-    model(true, true);
+    model(End::Looks, true, Sleep::Rung);
+}
+
+#[test]
+fn loom_a_writer_that_wakes_by_itself_is_in_nobodys_way() {
+    model(End::Looks, false, Sleep::Limited);
+}
+
+#[test]
+fn loom_a_writer_that_wakes_by_itself_makes_up_for_a_gathering_without_end() {
+    model(End::Never, false, Sleep::Limited);
 }
 
 #[test]
 #[should_panic(expected = "forgotten")]
 fn loom_a_gatherer_that_does_not_look_is_noticed() {
-    model(false, false);
+    model(End::Unseen, false, Sleep::Rung);
+}
+
+#[test]
+#[should_panic(expected = "forgotten")]
+fn loom_a_gathering_without_end_is_noticed() {
+    model(End::Never, false, Sleep::Rung);
 }
