@@ -108,7 +108,7 @@ pub enum Visibility {
 pub struct Opened<T> {
     /// For appends and reads.
     pub log: CommitLog<T>,
-    /// Writes what is appended. Nothing becomes durable unless somebody steps or runs it.
+    /// Writes what is appended. Nothing becomes durable unless somebody steps or runs it, and without it the log stops.
     pub writer: Writer<T>,
     /// Prepares segment files and writes checkpoints.
     pub housekeeper: Housekeeper,

@@ -26,6 +26,9 @@ pub enum Cause {
     /// A callback that runs under the append lock panicked, so the state behind that lock is half changed.
     #[error("a callback under the append lock panicked")]
     Callback,
+    /// The [`Writer`](crate::Writer) was dropped, without which nothing is written.
+    #[error("the log's writer is gone")]
+    WriterGone,
     /// A thread of the log panicked.
     #[error("the {0} panicked")]
     Thread(&'static str),

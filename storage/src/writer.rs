@@ -34,6 +34,9 @@ use crate::staging::{Closed, OpenGroup, Sealed, Staging};
 /// to a range that was prepared; the same bytes then go to the same place again. Appends are refused meanwhile.
 ///
 /// An appender that is alone may go this way with its group while the writer sleeps: see [`crate::log::Gather`].
+///
+/// One that is dropped before the log has stopped, stops it: appends are refused from then on, and whoever waits learns
+/// that nothing will come ([`Cause::WriterGone`]).
 pub struct Writer<T> {
     shared: Arc<Shared>,
     front: Arc<Front<T>>,
@@ -123,9 +126,9 @@ impl<T: Send + 'static> Writer<T> {
 
     /// Writes what is appended until the log has stopped. For a thread of its own.
     pub fn run(self) {
-        let shared = Arc::clone(&self.shared);
-        shared.writer_bell.listen();
-        shared.guard_thread("writer", move || {
+        self.shared.writer_bell.listen();
+        // Borrowed, so that a panic is what the log stops for, and not the drop behind it.
+        self.shared.guard_thread("writer", || {
             let mut patience = Patience::default();
             loop {
                 match self.work() {
@@ -232,6 +235,8 @@ impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         // Without a writer nobody writes, and the device lets go of its segment.
         drop(self.front.press.lock().take());
+        let at = self.shared.durable.get();
+        self.shared.stop(Stopped::Poisoned { at, cause: Cause::WriterGone });
     }
 }
 

@@ -1,10 +1,12 @@
 //! The log on threads that it starts itself.
 
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    AppendError, Appended, CommitLog, Group, Kind, NewRecord, Opened, Options, Running, Stopped, SystemClock,
+    AppendError, Appended, Cause, CommitLog, Group, Kind, NewRecord, Opened, Options, Running, Stopped,
+    SystemClock,
 };
 
 fn open(disk: &Disk) -> Opened<()> {
@@ -44,6 +46,33 @@ fn what_is_folded_is_what_was_appended() {
     let groups = opened.log.scan(opened.recovery.start).collect::<Result<Vec<_>, _>>().unwrap();
     let records = groups.iter().flat_map(Group::records);
     assert_eq!(records.filter(|(_, record)| record.kind() == Kind::new(16)).count(), expected.len() + 1);
+}
+
+#[test]
+fn a_log_whose_writer_is_gone_refuses_appends_and_keeps_nobody_waiting() {
+    let disk = Disk::new(1);
+    let Opened { log, writer, groups, .. } = open(&disk);
+    let record = [NewRecord { kind: Kind::new(16), head: &[], rest: &[b"unwritten"] }];
+    let end = log.append(&record, |(), _, _| {}).unwrap().end;
+    let waiters: Vec<_> = [log.durable(), log.written(), log.trimmed()]
+        .map(|frontier| {
+            let frontier = frontier.clone();
+            thread::spawn(move || frontier.wait_blocking(end))
+        })
+        .into();
+    let folder = thread::spawn(move || groups.next_blocking().is_none());
+    // Of a thread that panics for a reason of its own, for instance.
+    drop(writer);
+    for waiter in waiters {
+        let stopped = waiter.join().unwrap().unwrap_err();
+        assert!(matches!(stopped, Stopped::Poisoned { cause: Cause::WriterGone, .. }), "{stopped}");
+    }
+    assert!(folder.join().unwrap(), "no group comes any more");
+    let refused = log.append(&record, |(), _, _| {}).unwrap_err();
+    assert!(matches!(refused, AppendError::Poisoned { cause: Cause::WriterGone, .. }), "{refused}");
+    let refused = log.append_durable(&record, |(), _, _| {}).unwrap_err();
+    assert!(refused.to_string().contains("writer is gone"), "{refused}");
+    assert!(matches!(log.wait_stopped(), Stopped::Poisoned { cause: Cause::WriterGone, .. }));
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl<T: Send + 'static> Opened<T> {
     /// Bytes count as staged until `fold` has returned, so a slow one slows appends down. A panic in it poisons the log.
     ///
     /// # Errors
-    /// When the system starts no more threads. The log is closed then.
+    /// When the system starts no more threads. The log has stopped then.
     pub fn run(self, mut fold: impl FnMut(&Group) + Send + 'static) -> io::Result<Running<T>> {
         let Self { log, writer, housekeeper, groups, .. } = self;
         let folded = Arc::new(OwnFrontier::new(log.visible().get()));
@@ -60,6 +60,8 @@ struct FoldEnd<T: Send + 'static> {
 
 impl<T: Send + 'static> Drop for FoldEnd<T> {
     fn drop(&mut self) {
+        // It has stopped, unless the thread was never started.
+        self.log.close();
         self.folded.stop(&self.log.wait_stopped());
     }
 }
