@@ -185,10 +185,11 @@ impl Cold {
 
     /// Forgets what has been read of a range, here and in the system, because it cannot be what was written.
     pub(super) fn forget(&self, at: PhysicalOffset, bytes: u64) {
-        self.pieces.forget(at, at.advance(bytes));
+        // The system first: whoever reads between the two lines might otherwise keep here what it still holds.
         if let Ok(file) = self.file(at) {
             file.advise(at.since(self.segment_base(at)), bytes, Advice::DontNeed);
         }
+        self.pieces.forget(at, at.advance(bytes));
     }
 
     /// Closes the files of the segments below `beginning`, and lets go of what was read of them, for good.

@@ -34,7 +34,10 @@ struct Shelf {
 
 enum Slot {
     /// Somebody reads it, and others wait for that.
-    Arriving,
+    Arriving {
+        /// What is read may be older than it should be, and is not kept.
+        is_stale: bool,
+    },
     Held(Piece),
 }
 
@@ -71,13 +74,13 @@ impl Pieces {
     ) -> io::Result<Bytes> {
         {
             let mut shelf = self.shelf.lock();
-            while matches!(shelf.slots.get(&start), Some(Slot::Arriving)) {
+            while matches!(shelf.slots.get(&start), Some(Slot::Arriving { .. })) {
                 shelf = self.arrived.wait(shelf);
             }
             if let Some(bytes) = shelf.touch(start, from, to) {
                 return Ok(bytes);
             }
-            shelf.slots.insert(start, Slot::Arriving);
+            shelf.slots.insert(start, Slot::Arriving { is_stale: false });
         }
         let mut arrival = Arrival { pieces: self, start, bytes: None, read_to: to };
         let bytes = read()?;
@@ -85,9 +88,17 @@ impl Pieces {
         Ok(bytes)
     }
 
-    /// Drops what lies between `from` and `to`, which is to be read from the file again.
+    /// Drops what lies between `from` and `to`, which is to be read from the file again. What is arriving there goes to
+    /// those who have asked for it, and no further.
     pub(super) fn forget(&self, from: PhysicalOffset, to: PhysicalOffset) {
-        self.shelf.lock().drop_where(|start, bytes| start < to && start.advance(bytes) > from);
+        let mut shelf = self.shelf.lock();
+        // How far these reach is not known yet.
+        for (_, slot) in shelf.slots.range_mut(..to) {
+            if let Slot::Arriving { is_stale } = slot {
+                *is_stale = true;
+            }
+        }
+        shelf.drop_where(|start, bytes| start < to && start.advance(bytes) > from);
     }
 
     /// Lets go of what lies below `beginning`, for good.
@@ -109,8 +120,10 @@ struct Arrival<'a> {
 impl Drop for Arrival<'_> {
     fn drop(&mut self) {
         let mut shelf = self.pieces.shelf.lock();
-        shelf.slots.remove(&self.start);
-        if let Some(bytes) = self.bytes.take().filter(|_| self.start >= shelf.beginning) {
+        let arrived = shelf.slots.remove(&self.start);
+        let is_stale =
+            matches!(arrived, Some(Slot::Arriving { is_stale: true })) || self.start < shelf.beginning;
+        if let Some(bytes) = self.bytes.take().filter(|_| !is_stale) {
             shelf.put(self.start, bytes, self.read_to, self.pieces.bytes_max);
         }
         drop(shelf);

@@ -147,7 +147,11 @@ fn model(end: End, lingers: bool, sleep: Sleep) {
         threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
         // Everybody has done what there is to do; the writer still hears its bell, and needs no more than that unless
         // somebody gathers on.
-        if end == End::Never { drive() } else { world.drive(lingers) }
+        if end == End::Never {
+            drive()
+        } else {
+            world.drive(lingers)
+        }
         assert!(!world.front.lock().staging.has_group(), "what is staged was forgotten");
     });
 }

@@ -1,4 +1,4 @@
-//! Two readers of one piece, and a trim that comes between, in every order.
+//! Two readers of one piece, and what comes between and ends its being kept, in every order.
 
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
@@ -43,5 +43,29 @@ fn nothing_is_kept_of_what_is_trimmed_while_it_arrives() {
         ask(&pieces, &reads);
         other.join().expect("it has not panicked");
         assert!(pieces.get(PhysicalOffset::ZERO, 0, 1).is_none());
+    });
+}
+
+#[test]
+fn nothing_stale_is_kept_of_what_is_forgotten_while_it_arrives() {
+    loom::model(|| {
+        let pieces = Arc::new(Pieces::new(PIECE));
+        let file = Arc::new(AtomicU64::new(6));
+        let other = {
+            let (pieces, file) = (Arc::clone(&pieces), Arc::clone(&file));
+            thread::spawn(move || {
+                file.store(7, Ordering::Release);
+                pieces.forget(PhysicalOffset::ZERO, PhysicalOffset::new(PIECE));
+            })
+        };
+        let read = || {
+            pieces.get_or_read(PhysicalOffset::ZERO, 0, 8, || {
+                let byte = u8::try_from(file.load(Ordering::Acquire)).expect("it is a small one");
+                Ok(Bytes::from(vec![byte; PIECE as usize]))
+            })
+        };
+        assert!(read().is_ok());
+        other.join().expect("it has not panicked");
+        assert_eq!(read().expect("it can be read"), [7; PIECE as usize].as_slice());
     });
 }

@@ -39,7 +39,7 @@ fn read_through(pieces: &Pieces, index: u64) -> bool {
 fn held(pieces: &Pieces) -> u64 {
     let shelf = pieces.shelf.lock();
     let lengths = shelf.slots.values().map(|slot| match slot {
-        Slot::Arriving => 0,
+        Slot::Arriving { .. } => 0,
         Slot::Held(piece) => piece.bytes.len() as u64,
     });
     let held = lengths.sum();
@@ -112,6 +112,23 @@ fn what_is_forgotten_is_read_again() {
     pieces.forget(PhysicalOffset::new(1500), PhysicalOffset::new(2001));
     let is_there = |index| pieces.get(at(index), 0, 1).is_some();
     assert_eq!([0, 1, 2, 3].map(is_there), [true, false, false, true]);
+}
+
+#[test]
+fn what_is_forgotten_while_it_arrives_is_not_kept() {
+    let pieces = Pieces::new(8 * PIECE);
+    let arrive = |index, from, to| {
+        let stale = pieces.get_or_read(at(index), 0, 10, || {
+            pieces.forget(PhysicalOffset::new(from), PhysicalOffset::new(to));
+            Ok(piece(99))
+        });
+        assert_eq!(stale.unwrap(), piece(99), "whoever has asked gets it");
+        pieces.get(at(index), 0, 1).is_some()
+    };
+    assert!(!arrive(1, 1500, 1501));
+    assert!(read_through(&pieces, 1), "it is read again");
+    assert!(!arrive(2, 1000, 2001), "by its first byte");
+    assert!(arrive(3, 1000, 3000), "what lies behind is not meant");
 }
 
 #[test]
