@@ -58,7 +58,9 @@ pub struct Options {
     pub prepared_bytes: Option<u64>,
     /// How many of the newest bytes stay in memory for readers, at least; 10 MiB on top at most.
     ///
-    /// Default 32 MiB. Whoever reads further behind reads files.
+    /// Default 32 MiB. Whoever reads further behind reads files. Readers share this memory for as long as they keep what
+    /// they have read: once they hold as much again that is among the newest no longer, or 8 MiB if that is more, they
+    /// are given copies until they have let go. What they hold of the newest by then comes on top.
     pub tail_bytes: u64,
     /// How many older bytes are kept in memory for those who read them in small steps; taken as they are read.
     ///
@@ -331,7 +333,8 @@ impl<T: Send + 'static> CommitLog<T> {
         self.shared.visible()
     }
 
-    /// `bytes` of the log from `at` on, if they are visible and all still in memory. Takes no more than a short lock.
+    /// `bytes` of the log from `at` on, if they are visible and all still in memory: that memory itself, or a copy, as
+    /// [`Options::tail_bytes`] says; less than 512 bytes are always copied. Takes no more than a short lock.
     pub fn read_hot(&self, at: PhysicalOffset, bytes: u32) -> Option<Bytes> {
         self.shared.read_hot(at, bytes)
     }

@@ -176,7 +176,7 @@ impl Shared {
 
     fn record(&self, at: PhysicalOffset, read: ReadFile) -> Result<OwnedRecord, ReadError> {
         let visible_bytes = self.visible().get().since(at);
-        let front = match self.hot.get(at, visible_bytes.min(HEADER_AND_HEAD_BYTES_MAX)) {
+        let front = match self.hot.look(at, visible_bytes.min(HEADER_AND_HEAD_BYTES_MAX)) {
             Some(front) => front,
             // Most records are short, and come whole with their front.
             None => match self.read_file(at, visible_bytes.min(LOOK_UP_BYTES), read) {
@@ -194,7 +194,8 @@ impl Shared {
         let stored_bytes = header.stored_bytes();
         self.check_visible(at, stored_bytes)?;
         let bytes = match usize::try_from(stored_bytes) {
-            Ok(stored) if stored <= front.len() => front.slice(..stored),
+            // Without what lies around it, which may be much.
+            Ok(stored) if stored <= front.len() => Bytes::copy_from_slice(&front[..stored]),
             _ => match self.hot.get(at, stored_bytes) {
                 Some(bytes) => bytes,
                 None => self.read_file(at, stored_bytes, read)?,
@@ -257,7 +258,7 @@ impl Shared {
             return Ok(None);
         }
         let first = base.advance(BLOCK_BYTES);
-        let front = match self.hot.get(first, GROUP_HEADER_BYTES as u64) {
+        let front = match self.hot.look(first, GROUP_HEADER_BYTES as u64) {
             Some(front) => front,
             None => self.read_file(first, GROUP_HEADER_BYTES as u64, Cold::look_up)?,
         };

@@ -34,7 +34,7 @@ use crate::record::{Kind, RECORD_HEADER_BYTES, RecordFields, RecordHeader, paylo
 use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader};
 
 pub use chunk::TailMemory;
-use chunk::{Filler, Pool, Slot, Source};
+use chunk::{ChunkWatch, Filler, Pool, Slot, Source};
 use copies::{Copies, Ticket};
 pub(crate) use unit::Unit;
 pub use unit::{NewRecord, Place};
@@ -180,6 +180,8 @@ pub(crate) struct Sealed {
     pub(crate) chunk_base: PhysicalOffset,
     /// The chunk's bytes up to the group's end, or up to the end of its last block if it is padded.
     pub(crate) chunk: Bytes,
+    /// Whether the chunk is in use.
+    pub(crate) watch: ChunkWatch,
 }
 
 /// Where a unit went.
@@ -567,6 +569,7 @@ impl Closed {
             stored_at: self.stored_at,
             chunk_base: self.source.base(),
             chunk,
+            watch: self.source.watch(),
         }
     }
 }

@@ -323,7 +323,7 @@ impl Press {
                     self.shared.lacking.set(None);
                     tracing::info!("the log goes on: there is space again");
                 }
-                self.publish(&group).map(|()| Step::Worked)
+                self.publish(group).map(|()| Step::Worked)
             }
             Err(Obstacle::Full(cause)) if !front.is_closing() => {
                 let lack = self.lack(&group);
@@ -379,8 +379,8 @@ impl Press {
     }
 
     /// Takes a group that is on the disk to everybody who waits for it.
-    fn publish(&mut self, group: &Sealed) -> Result<(), Cause> {
-        let flush = self.flushes(group);
+    fn publish(&mut self, group: Sealed) -> Result<(), Cause> {
+        let flush = self.flushes(&group);
         self.chain = group.chain;
         self.stored_end = group.stored_end;
         // A group that only seals what the opening before left stands in front of this opening's epoch.
@@ -393,7 +393,8 @@ impl Press {
             stored_bytes: group.stored_end.since(group.segment_base),
         });
         // Bytes first, then the ends that promise them, then those who wait for the promise.
-        self.shared.hot.extend(group.chunk_base, group.chunk.clone());
+        let bytes = group.bytes();
+        self.shared.hot.extend(group.chunk_base, group.chunk, group.watch);
         self.shared.written.advance(group.end);
         if flush {
             self.publish_durable();
@@ -414,7 +415,7 @@ impl Press {
             created_at: group.segment_created_at,
             epoch: self.written.epoch.epoch,
             chain: group.chain,
-            bytes: group.bytes(),
+            bytes,
         });
         if self.shared.ground.is_urgent(group.end) {
             self.shared.housekeeper_bell.ring();

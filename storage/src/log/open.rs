@@ -110,7 +110,7 @@ pub(super) fn open<T: Send + 'static>(
         trimmed,
         remains: Mutex::new(VecDeque::new()),
         segments: Catalogue::new(segments),
-        hot: HotTail::new(options.tail_bytes),
+        hot: HotTail::new(options.tail_bytes, chunk_bytes),
         cold: Cold::new(
             Arc::clone(&files),
             Arc::clone(&clock),

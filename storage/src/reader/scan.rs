@@ -118,7 +118,11 @@ impl<'a> Scan<'a> {
         if let Some(expected) = self.chain.filter(|chain| *chain != header.chain()) {
             return Err(ReadError::Unchained { at: start, expected, found: header.chain() });
         }
-        let bytes = self.view(start, header.group_bytes().into())?;
+        let group_bytes = header.group_bytes().into();
+        let bytes = match self.shared.hot.get(start, group_bytes) {
+            Some(bytes) => bytes,
+            None => self.view(start, group_bytes)?,
+        };
         let mut chain = ChainBuilder::default();
         let mut epoch = Epoch::ZERO;
         let mut end = start.advance(header.group_bytes().into());
@@ -159,7 +163,7 @@ impl<'a> Scan<'a> {
 
     /// `bytes` from `at` on, which are all there if a group begins at or before `at`.
     fn view(&mut self, at: PhysicalOffset, bytes: u64) -> Result<Bytes, ReadError> {
-        if let Some(hot) = self.shared.hot.get(at, bytes) {
+        if let Some(hot) = self.shared.hot.look(at, bytes) {
             return Ok(hot);
         }
         let (from, window) = &self.window;

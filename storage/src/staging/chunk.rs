@@ -308,6 +308,11 @@ impl Source {
         PhysicalOffset::new(self.chunk.base)
     }
 
+    /// A look at the chunk from outside.
+    pub(crate) fn watch(&self) -> ChunkWatch {
+        ChunkWatch(Arc::downgrade(&self.chunk))
+    }
+
     /// Everything below `end`, for as long as anybody wants it. What lies below `from` was frozen before.
     ///
     /// # Safety
@@ -325,6 +330,15 @@ impl Source {
         let frozen_end = self.chunk.frozen_end.swap(end, Ordering::Relaxed);
         assert!(frozen_end == from && from <= end, "a chunk is frozen from its front on");
         Bytes::from_owner(Frozen { chunk: Arc::clone(&self.chunk), end })
+    }
+}
+
+/// Tells whether anybody still uses a chunk, without using it.
+pub(crate) struct ChunkWatch(Weak<Chunk>);
+
+impl ChunkWatch {
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.0.strong_count() > 0
     }
 }
 
