@@ -366,7 +366,7 @@ impl Archivist {
     /// Gives up what is not kept any longer, as far as the snapshots allow: one segment, so that nobody waits for long.
     fn trim(&mut self, now: Duration) -> Result<bool, ArchiveError> {
         let broker = &*self.broker;
-        let Cut { to: wanted, held_back, .. } = broker.log.cut(&broker.retention);
+        let Cut { to: wanted, held_back, .. } = broker.log.decide_cut(&broker.retention);
         let holder = held_back.map(|held_back| held_back.by);
         if let Some(PinInfo { holder, from, .. }) = &holder
             && self.held_back.as_ref().is_none_or(|known| known.holder != *holder)

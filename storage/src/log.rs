@@ -395,14 +395,19 @@ impl<T: Send + 'static> CommitLog<T> {
         self.shared.trim(to)
     }
 
-    /// Where the log may begin by this policy, the pins, the clock and the disk's space, without beginning there: for
-    /// who has to do something before [`Self::trim`]. No pin is granted below from now until the next call, so that
-    /// what is about to go is not held any more. Asks the system for the disk's space if there is a watermark.
+    /// Where the log may begin by this policy, the pins, the clock and the disk's space, as things are. A question,
+    /// which changes nothing. Asks the system for the disk's space if there is a watermark.
     pub fn cut(&self, retention: &Retention) -> Cut {
         self.shared.cut(retention)
     }
 
-    /// Gives up what this policy does not keep: [`Self::cut`], then [`Self::trim`]. To be called every so often.
+    /// As [`Self::cut`], for who has to do something before [`Self::trim`]: no pin is granted below from now until the
+    /// next decision, so that what is about to go is not held any more.
+    pub fn decide_cut(&self, retention: &Retention) -> Cut {
+        self.shared.decide_cut(retention)
+    }
+
+    /// Gives up what this policy does not keep: [`Self::decide_cut`], then [`Self::trim`]. To be called every so often.
     ///
     /// # Errors
     /// As those of [`Self::trim`].

@@ -30,7 +30,8 @@ pub struct Retention {
     pub clean_percent: Option<u8>,
 }
 
-/// Where a log may begin, as [`CommitLog::cut`](crate::CommitLog::cut) finds it.
+/// Where a log may begin, as [`CommitLog::cut`](crate::CommitLog::cut) finds it and
+/// [`CommitLog::decide_cut`](crate::CommitLog::decide_cut) decides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// At the base of a segment; `None` when all that is there is to be kept.
@@ -104,8 +105,8 @@ impl Retention {
 }
 
 /// What the log knows when it is asked for a cut.
-pub(crate) struct Situation<'a> {
-    pub(crate) segments: &'a [SegmentInfo],
+pub(crate) struct Situation {
+    pub(crate) segments: Vec<SegmentInfo>,
     /// The log cannot begin behind this.
     pub(crate) limit: PhysicalOffset,
     pub(crate) now_ms: u64,
@@ -113,14 +114,24 @@ pub(crate) struct Situation<'a> {
     pub(crate) now: Duration,
 }
 
+impl Situation {
+    fn cut(&self, retention: &Retention, pins: &[PinInfo]) -> Cut {
+        let durable = self.segments.iter().take_while(|segment| segment.base <= self.limit).count();
+        retention.cut(&self.segments[..durable], self.now_ms, self.space, pins)
+    }
+}
+
 impl pin::Pins {
-    /// Finds the cut, and grants no pin below it from now until the next one: what is about to go cannot be held any
-    /// more.
-    pub(crate) fn cut(&self, retention: &Retention, situation: &Situation<'_>) -> Cut {
-        let Situation { segments, limit, now_ms, space, now } = *situation;
-        let durable = segments.iter().take_while(|segment| segment.base <= limit).count();
-        self.decide(now, |pins| {
-            let cut = retention.cut(&segments[..durable], now_ms, space, pins);
+    /// Finds the cut.
+    pub(crate) fn cut(&self, retention: &Retention, situation: &Situation) -> Cut {
+        situation.cut(retention, &self.list())
+    }
+
+    /// Finds the cut, and grants no pin below it from now until the next decision: what is about to go cannot be held
+    /// any more.
+    pub(crate) fn decide_cut(&self, retention: &Retention, situation: &Situation) -> Cut {
+        self.decide(situation.now, |pins| {
+            let cut = situation.cut(retention, pins);
             (cut.to, cut)
         })
     }

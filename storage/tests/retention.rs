@@ -150,20 +150,38 @@ fn the_disk_watermark_passes_every_pin_and_the_holder_learns_so() {
 #[test]
 fn what_is_about_to_go_cannot_be_pinned() {
     let mut world = long();
-    let cut = world.opened.log.cut(&BY_SIZE);
+    let cut = world.opened.log.decide_cut(&BY_SIZE);
     let to = cut.to.expect("there is too much");
     assert_eq!(world.frontiers().trimmed, base(0), "nothing has happened yet");
     let refused = world.opened.log.pin(base(1), LEASE, "late").unwrap_err();
     assert_eq!(refused, PinError::Trimmed { from: base(1), kept: to });
     assert!(refused.to_string().contains(&to.to_string()), "{refused}");
     let held = pin(&world, to);
-    // Nobody trims, and the policy has changed its mind.
+    // Nobody trims, and somebody asks about another policy.
     assert_eq!(world.opened.log.cut(&Retention::default()).to, None);
+    assert!(world.opened.log.pin(base(1), LEASE, "late").is_err(), "what is decided stays so");
+    // The policy has changed its mind.
+    assert_eq!(world.opened.log.decide_cut(&Retention::default()).to, None);
     drop((held, pin(&world, base(1))));
     // An explicit trim has decided already.
     let held = pin(&world, base(1));
     world.trim(base(2)).unwrap();
     assert!(held.is_lost());
+}
+
+#[test]
+fn a_question_about_retention_changes_nothing() {
+    let world = long();
+    let before = pin(&world, base(2));
+    let asked = world.opened.log.cut(&BY_SIZE);
+    assert_eq!(asked.to, Some(base(2)));
+    assert_eq!(world.opened.log.cut(&BY_SIZE), asked);
+    assert_eq!(world.frontiers().trimmed, base(0));
+    let behind = pin(&world, base(0));
+    before.renew().expect("nothing has been decided");
+    assert_eq!(world.opened.log.cut(&BY_SIZE).to, None, "the other pin is in the way");
+    drop(behind);
+    assert_eq!(world.opened.log.decide_cut(&BY_SIZE), asked, "what is decided is what was answered");
 }
 
 #[test]

@@ -66,20 +66,28 @@ impl Shared {
 
     /// See [`crate::CommitLog::cut`].
     pub(crate) fn cut(&self, retention: &Retention) -> Cut {
-        let situation = Situation {
+        self.pins.cut(retention, &self.situation(retention))
+    }
+
+    /// See [`crate::CommitLog::decide_cut`].
+    pub(crate) fn decide_cut(&self, retention: &Retention) -> Cut {
+        self.pins.decide_cut(retention, &self.situation(retention))
+    }
+
+    fn situation(&self, retention: &Retention) -> Situation {
+        Situation {
             // Before the segments, so that all that are durable are among them.
             limit: self.trim_limit(),
-            segments: &self.segments.list(),
+            segments: self.segments.list(),
             now_ms: self.clock.wall_ms(),
             space: retention.clean_percent.and_then(|_| self.files.space().ok()),
             now: self.clock.monotonic(),
-        };
-        self.pins.cut(retention, &situation)
+        }
     }
 
     /// See [`crate::CommitLog::apply_retention`].
     pub(crate) fn apply_retention(&self, retention: &Retention) -> Result<Retained, TrimError> {
-        let Cut { to, held_back, .. } = self.cut(retention);
+        let Cut { to, held_back, .. } = self.decide_cut(retention);
         let segments = self.segments.list();
         let given_up = segments.iter().take_while(|segment| to.is_some_and(|to| segment.base < to));
         let stored_bytes: Vec<u64> = given_up.map(|segment| segment.stored_bytes).collect();
