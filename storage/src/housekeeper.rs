@@ -1,6 +1,7 @@
 //! What has to be done for the log now and then, and not by the writer: ground ahead of it, checkpoints, and cutting
 //! what was sealed.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -11,6 +12,8 @@ use crate::log::shared::Shared;
 use crate::offset::PhysicalOffset;
 use crate::pause::Pause;
 use crate::poison::Cause;
+
+mod left_over;
 
 /// A checkpoint is due once so much has become durable since the last one: it bounds what a restart reads.
 const CHECKPOINT_EVERY_BYTES: u64 = 64 << 20;
@@ -30,12 +33,15 @@ pub struct Housekeeper {
     active_pause: Pause,
     /// Of preparing the next one.
     next_pause: Pause,
+    /// Segments that earlier openings have sealed, and may not have cut.
+    left_over: VecDeque<PhysicalOffset>,
 }
 
 impl Housekeeper {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let seen = (shared.durable.get(), shared.clock.monotonic());
         Self {
+            left_over: left_over::sealed_before(&shared),
             shared,
             seen,
             checkpoint_pause: Pause::default(),
@@ -79,7 +85,11 @@ impl Housekeeper {
             return self.checkpoint();
         }
         // What gives space back comes before what takes it.
-        Ok(self.cut_sealed() || self.prepare_active()? || self.prepare_next()? || self.name_next()?)
+        Ok(self.cut_sealed()
+            || self.cut_left_over()
+            || self.prepare_active()?
+            || self.prepare_next()?
+            || self.name_next()?)
     }
 
     /// Stores a checkpoint. Where the disk has no space for it the one before does: a restart reads more.
@@ -174,6 +184,28 @@ impl Housekeeper {
         let Some((base, bytes)) = self.shared.ground.take_sealed() else {
             return false;
         };
+        self.cut_segment(base, bytes);
+        true
+    }
+
+    /// The same, of a segment that was sealed before this opening.
+    fn cut_left_over(&mut self) -> bool {
+        let Some(base) = self.left_over.pop_front() else {
+            return false;
+        };
+        match left_over::used_bytes(&self.shared, base) {
+            Ok(Some(bytes)) => self.cut_segment(base, bytes),
+            Ok(None) => {}
+            // A trim may have been faster.
+            Err(error) if base >= self.shared.trimmed() => {
+                tracing::warn!(%error, segment = base.get(), "a sealed segment cannot be looked at");
+            }
+            Err(_) => {}
+        }
+        true
+    }
+
+    fn cut_segment(&self, base: PhysicalOffset, bytes: u64) {
         let stored_bytes = self.shared.ground.cut(base, bytes).unwrap_or_else(|error| {
             // A trim may have been faster.
             if base >= self.shared.trimmed() {
@@ -182,7 +214,6 @@ impl Housekeeper {
             self.shared.segment_bytes
         });
         self.shared.segments.resize(base, stored_bytes);
-        true
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

@@ -8,10 +8,10 @@ use std::task::{Poll, Wake, Waker};
 use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
+use skylark_storage::segment::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, segment_name};
 use skylark_storage::{
-    AppendError, Cause, Kind, NewRecord, OpenError, Options, PhysicalOffset, ReadError, Registration, Step,
-    Stopped, TailPolicy,
+    AppendError, Cause, Files, Kind, NewRecord, OpenError, Options, PhysicalOffset, ReadError, Registration,
+    Step, Stopped, TailPolicy,
 };
 
 use support::{HEAD_BYTES, KIND, SEGMENT_BYTES, World, options};
@@ -316,7 +316,6 @@ fn an_idle_log_writes_a_checkpoint() {
 
 #[test]
 fn a_sealed_segment_is_cut_and_the_next_is_prepared_under_its_name() {
-    use skylark_storage::Files;
     let next = "log/00000000000000065536.seg";
     let mut world = world();
     world.append(&[30_000]).unwrap();
@@ -336,6 +335,40 @@ fn a_sealed_segment_is_cut_and_the_next_is_prepared_under_its_name() {
     assert!(sealed_bytes.is_multiple_of(4096), "a cut writes no block again");
     assert_eq!(length(&world, next), SEGMENT_BYTES);
     world.close().unwrap();
+}
+
+/// Whoever sealed it knew where it ends, and is gone.
+#[test]
+fn a_sealed_segment_that_no_opening_has_cut_is_cut_by_the_next() {
+    let length = |world: &World, index: u64| {
+        let name = segment_name(PhysicalOffset::new(index * SEGMENT_BYTES));
+        world.disk.open(&name).unwrap().len().unwrap()
+    };
+    let ends: [fn(&mut World); 3] =
+        [|world| world.crash().unwrap(), |world| world.kill().unwrap(), |world| world.close().unwrap()];
+    for end in ends {
+        let mut world = world();
+        // The first segment is full to its last block, the second nearly empty.
+        world.append(&[60_000, 100]).unwrap();
+        world.append(&[1000, 100]).unwrap();
+        world.settle().unwrap();
+        while world.step_housekeeper() == Step::Worked {}
+        world.clock.advance(Duration::from_secs(25 * 60 * 60));
+        world.append(&[100]).unwrap();
+        world.settle().unwrap();
+        assert_eq!(world.frontiers().durable_end.align_down(SEGMENT_BYTES).get(), 2 * SEGMENT_BYTES);
+        assert!(length(&world, 1) > 8192, "it is sealed, and nobody has cut it");
+        end(&mut world);
+        while world.step_housekeeper() == Step::Worked {}
+        assert_eq!([0, 1].map(|index| length(&world, index)), [SEGMENT_BYTES, 8192]);
+        let segments = world.opened.log.segments();
+        assert_eq!(
+            segments[..2].iter().map(|segment| segment.stored_bytes).sum::<u64>(),
+            SEGMENT_BYTES + 8192
+        );
+        world.check_records().unwrap();
+        world.crash().unwrap();
+    }
 }
 
 #[test]
