@@ -215,7 +215,8 @@ pub struct Operation {
     /// What to write, in order. The sum is a multiple of the block, and so is every piece but the last; each
     /// begins at a block boundary in memory, so that a device may transfer it directly.
     pub pieces: SmallVec<[Bytes; 3]>,
-    /// Whether everything written to the segment so far, this included, is to be durable on completion.
+    /// Whether everything that this device has written to the segment so far, this included, is to be durable on
+    /// completion. What others have written there is theirs to flush.
     pub flush: bool,
 }
 

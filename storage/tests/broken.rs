@@ -5,6 +5,7 @@
 //! | flushes do nothing                            | files and device                     | table               |
 //! | the result of a flush is ignored              | files and device                     | table               |
 //! | recovery flushes without writing again        | files drop writes that change nothing | table              |
+//! | what others write is left to the device       | files                                | table, [`what_others_have_written_is_not_the_devices_to_flush`] |
 //! | directories are not synced                    | files                                | table               |
 //! | a cut is not made durable                     | files                                | [`a_cut_that_is_not_durable_is_noticed`] |
 //! | the epoch is not raised at an opening         | checkpoints are stored without       | table               |
@@ -51,6 +52,7 @@ fn rows() -> Vec<Row> {
         row("flushes do nothing", |disk| on(disk, Rule::FlushesDoNothing), LOST, 60),
         row("failed flushes are believed", |disk| on(disk, Rule::FailedFlushesAreBelieved), LOST, 600),
         row("nothing is written again", |disk| on(disk, Rule::NothingIsWrittenAgain), LOST, 3000),
+        row("segments are left to the device", |disk| on(disk, Rule::SegmentsAreLeftToTheDevice), LOST, 600),
         row("names are not flushed", |disk| on(disk, Rule::NamesAreNotFlushed), LOST, 60),
         row(
             "epochs are not raised",
@@ -115,6 +117,30 @@ fn a_cut_that_is_not_durable_is_noticed() {
     let (kept_to, broken) = (cuts(sound), cuts(|disk| on(disk, Rule::CutsAreNotFlushed)));
     assert!(kept_to.len() > 30 && kept_to.iter().all(|&gone| gone), "what is cut stays cut");
     assert!(broken.contains(&false), "what was cut is back, and nobody has noticed");
+}
+
+/// Opens a log of which some could only be read, appends, and cuts the power: whether what was found is still there.
+fn is_found_again(seed: u64, wrap: Wrap, narrow: bool) -> bool {
+    let disk = Disk::new(seed);
+    disk.set_flushes_narrow(narrow);
+    let mut world = World::new(disk, Options { visibility: Visibility::Written, ..options() });
+    world.append(&[9000, 9000]).expect("the log takes appends");
+    world.settle().expect("no promise is broken");
+    world.wrap = wrap;
+    world.kill().expect("what was written is there");
+    world.clock.advance(Duration::from_secs(1));
+    world.append(&[100]).expect("the log takes appends");
+    world.settle().expect("no promise is broken");
+    world.crash().is_ok()
+}
+
+#[test]
+fn what_others_have_written_is_not_the_devices_to_flush() {
+    let leave: Wrap = |disk| on(disk, Rule::SegmentsAreLeftToTheDevice);
+    let found = |wrap, narrow| (0..100).filter(|&seed| is_found_again(seed, wrap, narrow)).count();
+    assert_eq!([found(sound, false), found(sound, true)], [100, 100]);
+    assert_eq!(found(leave, false), 100, "a device that flushes the whole file hides it");
+    assert!(found(leave, true) < 90, "it is not noticed");
 }
 
 fn first_segment(disk: &Disk) -> (Arc<dyn File>, Vec<u8>) {

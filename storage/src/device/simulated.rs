@@ -24,6 +24,8 @@
 //! - **names**: of the creations, renamings and removals since the last [`Files::sync_directory`], in half of
 //!   the cases a prefix (a journal), otherwise each or not (no journal). Flushing a file does not keep its name.
 //!
+//! A device's flush covers all of its file, or what the device itself has written, as [`Disk::set_flushes_narrow`] says.
+//!
 //! A killed process loses none of that ([`Disk::kill`]), which is why killing proves little.
 //! Every choice comes from the seed; a single-threaded program meets the same disk every time.
 
@@ -156,6 +158,12 @@ impl Disk {
         self.state.lock().faults.flushes_lie = lie;
     }
 
+    /// Makes flushes of a device cover what it has written itself since it was attached, and nothing else of the file,
+    /// as where a write is its own flush (`RWF_DSYNC`). Goes with the disk through crashes.
+    pub fn set_flushes_narrow(&self, narrow: bool) {
+        self.state.lock().flushes_narrow = narrow;
+    }
+
     /// Makes a power cut turn some of the sectors under way into neither old nor new, as disks do that a log
     /// should be told to pad for. Goes with the disk through crashes.
     pub fn set_tears_destroy(&self, destroy: bool) {
@@ -220,7 +228,13 @@ impl Files for Disk {
     }
 
     fn device(&self) -> Box<dyn Device> {
-        Box::new(SimulatedDevice { disk: self.clone(), attached: None, under_way: Vec::new(), tickets: 0 })
+        Box::new(SimulatedDevice {
+            disk: self.clone(),
+            attached: None,
+            under_way: Vec::new(),
+            unflushed: Vec::new(),
+            tickets: 0,
+        })
     }
 
     fn space(&self) -> io::Result<Space> {
@@ -278,7 +292,7 @@ impl File for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.state.lock().flush(self.node)
+        self.disk.state.lock().flush(self.node, None)
     }
 }
 
@@ -287,6 +301,8 @@ struct SimulatedDevice {
     disk: Disk,
     attached: Option<(SimulatedFile, Lock)>,
     under_way: Vec<(Ticket, io::Result<()>, bool)>,
+    /// What was written to the attached file and not flushed.
+    unflushed: Vec<(Ticket, Range<u64>)>,
     tickets: u64,
 }
 
@@ -295,6 +311,7 @@ impl Device for SimulatedDevice {
         assert!(self.under_way.is_empty(), "nothing is under way when a device changes segments");
         // The lock of the segment before goes first, so that one segment can be attached again.
         self.attached = None;
+        self.unflushed.clear();
         let node = self.disk.state.lock().open(segment)?;
         self.disk.state.lock().lock(segment)?;
         let lock = Lock { disk: self.disk.clone(), name: segment.to_owned() };
@@ -309,6 +326,9 @@ impl Device for SimulatedDevice {
         let pieces: Vec<&[u8]> = operation.pieces.iter().map(|piece| piece.as_ref()).collect();
         let outcome = self.disk.state.lock().write(file.node, operation.at, &pieces);
         let outcome = outcome.map_err(WriteRefused::mark);
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        // Some of it may have been written, whatever the outcome.
+        self.unflushed.push((ticket, operation.at..operation.at + bytes as u64));
         self.under_way.push((ticket, outcome, operation.flush));
         ticket
     }
@@ -325,7 +345,15 @@ impl Device for SimulatedDevice {
         let index = state.choose(self.under_way.len());
         let (ticket, outcome, flush) = self.under_way.swap_remove(index);
         let (file, _) = self.attached.as_ref().expect("a device is attached while something is under way");
-        Some((ticket, outcome.and_then(|()| if flush { state.flush(file.node) } else { Ok(()) })))
+        let outcome = outcome.and_then(|()| {
+            if !flush {
+                return Ok(());
+            }
+            let covered = self.unflushed.extract_if(.., |(written, _)| written.0 <= ticket.0);
+            let covered: Vec<Range<u64>> = covered.map(|(_, range)| range).collect();
+            state.flush(file.node, Some(&covered))
+        });
+        Some((ticket, outcome))
     }
 }
 

@@ -181,6 +181,7 @@ impl Life {
         world.acknowledge = conduct.acknowledge;
         world.is_faulty = is_cut;
         world.disk.set_tears_destroy(destroys);
+        world.disk.set_flushes_narrow(rng.random_bool(0.5));
         Ok(Self { world, rng, fossils: Vec::new(), tally: Tally::default(), destroys, tells: conduct.tells })
     }
 

@@ -1,6 +1,7 @@
 //! A file's bytes: what a reader sees, what a power cut leaves for certain, and everything it might leave.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -161,6 +162,23 @@ impl Contents {
         self.forget();
     }
 
+    /// Flushes some of what was written, and no more of the length than that takes.
+    pub(super) fn flush_ranges(&mut self, ranges: &[Range<u64>]) {
+        for range in ranges {
+            let sectors = range.start / SECTOR_BYTES..range.end.div_ceil(SECTOR_BYTES);
+            let changed: Vec<u64> = self.versions.range(sectors).map(|(&index, _)| index).collect();
+            for index in changed {
+                self.versions.remove(&index);
+                self.durable.set_sector(index, self.current.sector(index));
+            }
+        }
+        let end = ranges.iter().map(|range| range.end).max();
+        if end.is_some_and(|end| end > self.durable.bytes) {
+            self.durable.resize(self.current.bytes);
+            self.lengths.clear();
+        }
+    }
+
     /// A flush that failed: some of it may be durable, and no later one covers the rest.
     pub(super) fn flush_in_vain(&mut self, rng: &mut impl Rng, odds: Odds) {
         self.settle(rng, odds);
@@ -226,7 +244,7 @@ impl Contents {
 }
 
 /// Calls `each` with a sector's index, where in the sector the range begins, and its part of the range.
-fn for_each_sector(at: u64, bytes: usize, mut each: impl FnMut(u64, usize, std::ops::Range<usize>)) {
+fn for_each_sector(at: u64, bytes: usize, mut each: impl FnMut(u64, usize, Range<usize>)) {
     let mut done = 0;
     while done < bytes {
         let position = at + done as u64;

@@ -83,6 +83,7 @@ pub(super) struct State {
     pub(super) operations: u64,
     pub(super) faults: Faults,
     pub(super) tears_destroy: bool,
+    pub(super) flushes_narrow: bool,
 }
 
 /// Whether an operation is the one that the power fails in.
@@ -105,6 +106,7 @@ impl State {
             operations: 0,
             faults: Faults::default(),
             tears_destroy: false,
+            flushes_narrow: false,
         }
     }
 
@@ -142,6 +144,7 @@ impl State {
             operations: 0,
             faults: Faults::default(),
             tears_destroy: self.tears_destroy,
+            flushes_narrow: self.flushes_narrow,
         };
         after.nodes.values_mut().for_each(|node| node.holders = 0);
         after.drop_unreachable();
@@ -333,7 +336,8 @@ impl State {
         if power == Power::Fails { Err(power_is_off()) } else { Ok(()) }
     }
 
-    pub(super) fn flush(&mut self, node: NodeId) -> io::Result<()> {
+    /// Flushes a file, for a device that has written these ranges of it.
+    pub(super) fn flush(&mut self, node: NodeId, written: Option<&[Range<u64>]>) -> io::Result<()> {
         if self.begin()? == Power::Fails {
             return Err(power_is_off());
         }
@@ -346,7 +350,12 @@ impl State {
             return Err(io::Error::other("the flush failed (simulated)"));
         }
         if !self.faults.flushes_lie {
-            self.node(node).contents.flush();
+            let written = written.filter(|_| self.flushes_narrow);
+            let contents = &mut self.node(node).contents;
+            match written {
+                Some(ranges) => contents.flush_ranges(ranges),
+                None => contents.flush(),
+            }
         }
         Ok(())
     }

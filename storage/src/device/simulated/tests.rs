@@ -337,6 +337,60 @@ fn a_write_may_end_before_its_end() {
     assert_eq!(seen, BTreeSet::from([b"1..".to_vec(), b"12.".to_vec()]));
 }
 
+/// What a power cut leaves of three sectors: an earlier write, one of the device, one behind; and of the length.
+fn after_a_flush_of_the_device(narrow: bool) -> BTreeSet<(Vec<u8>, usize)> {
+    outcomes(
+        |seed| {
+            let (disk, file) = with_file(seed, &[0; 3 * 4096]);
+            disk.set_flushes_narrow(narrow);
+            let mut device = disk.device();
+            device.attach("a").unwrap();
+            file.write_at(0, &[1]).unwrap();
+            file.write_at(8192, &[1]).unwrap();
+            for flush in [false, true] {
+                let pieces = smallvec![Bytes::from_static(&[1; 512])];
+                device.submit(Operation { at: 4096 + 512 * u64::from(flush), pieces, flush });
+                device.complete().unwrap().1.unwrap();
+            }
+            file.set_len(4 * 4096).unwrap();
+            disk
+        },
+        |disk| {
+            let bytes = read(disk, "a");
+            assert_eq!(bytes[4096..5120], [1; 1024], "what the device has written is durable");
+            (vec![bytes[0], bytes[8192]], bytes.len())
+        },
+    )
+}
+
+#[test]
+fn a_devices_flush_covers_the_file_or_its_own_writes() {
+    let lengths = [3 * 4096, 4 * 4096];
+    let wide = lengths.map(|length| (vec![1, 1], length));
+    assert_eq!(after_a_flush_of_the_device(false), BTreeSet::from(wide));
+    let all = [vec![0, 0], vec![0, 1], vec![1, 0], vec![1, 1]];
+    let narrow = all.into_iter().flat_map(|bytes| lengths.map(|length| (bytes.clone(), length)));
+    assert_eq!(after_a_flush_of_the_device(true), narrow.collect());
+}
+
+#[test]
+fn a_narrow_flush_keeps_what_it_needs_of_the_length() {
+    let seen = outcomes(
+        |seed| {
+            let (disk, _) = with_file(seed, &[1; 4096]);
+            disk.set_flushes_narrow(true);
+            let mut device = disk.device();
+            device.attach("a").unwrap();
+            let pieces = smallvec![Bytes::from_static(&[2; 4096])];
+            device.submit(Operation { at: 4096, pieces, flush: true });
+            device.complete().unwrap().1.unwrap();
+            disk
+        },
+        |disk| read(disk, "a"),
+    );
+    assert_eq!(seen, BTreeSet::from([[[1; 4096], [2; 4096]].concat()]));
+}
+
 #[test]
 fn names_fail_without_effect() {
     let uses: [fn(&Disk) -> io::Result<()>; 5] = [
