@@ -106,10 +106,14 @@ impl<T: Send + 'static> Writer<T> {
         Self { shared, front }
     }
 
-    /// Writes the next group, if there is one, or does what is due without one. Blocks on the disk only.
+    /// Writes the next group, if there is one, or does what is due without one. Blocks on the disk only. Behind
+    /// [`Step::Idle`] an appender that is alone may write by itself, until the next step.
     pub fn step(&mut self) -> Step {
         let step = self.work();
         self.wake_rest();
+        if step == Step::Idle {
+            self.front.may_sleep();
+        }
         step
     }
 

@@ -11,6 +11,7 @@
 //! | the epoch is not raised at an opening         | checkpoints are stored without       | table               |
 //! | stale bytes testify                           | checkpoints are read without epochs  | [`bytes_of_an_earlier_life_have_no_say`] |
 //! | stale bytes are served                        | what was cut comes back              | [`what_was_cut_and_comes_back_is_noticed`] |
+//! | retention gives up what it should keep        | files say that they are full         | table               |
 //! | half a unit is kept                           | torn groups are shortened            | table               |
 //! | what is only appended is acknowledged         | the test's own reading               | table               |
 //! | state ahead of the log is accepted            | a fold that does not ask             | [`state_ahead_of_the_log_is_told_by_the_chain`] |
@@ -60,6 +61,7 @@ fn rows() -> Vec<Row> {
             &["was not raised", "cannot open"],
             60,
         ),
+        row("pins are not respected", |disk| on(disk, Rule::SpaceIsMisread), &["asks for"], 60),
         row("half a group is kept", |disk| on(disk, Rule::HalfAGroupIsKept), &["only a part is there"], 3000),
         Row {
             what: "what is appended is acknowledged",

@@ -16,7 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::Violation;
-use support::life::{Conduct, Tally, live};
+use support::life::{Conduct, live};
+use support::tally::Tally;
 
 /// How many seeds a plain test run takes.
 const SAMPLE: u64 = 1500;

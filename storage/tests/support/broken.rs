@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use skylark_storage::checkpoint::{CHECKPOINT_NAME, Checkpoint, SLOT_BYTES};
 use skylark_storage::device::simulated::Disk;
-use skylark_storage::device::{Operation, Ticket};
+use skylark_storage::device::{Operation, Space, Ticket};
 use skylark_storage::group::{GROUP_HEADER_BYTES, GroupHeader};
 use skylark_storage::segment::{BLOCK_BYTES, segment_name};
 use skylark_storage::{Device, File, Files, Record};
@@ -37,6 +37,8 @@ pub enum Rule {
     /// Checkpoints are read as if no epoch but that of the last durable record had ever been: bytes of an earlier
     /// life get a say.
     EarlierLivesTestify,
+    /// The disk is taken for full, so that retention respects no pin.
+    SpaceIsMisread,
     /// Of a group that was torn, the sound records in front are kept.
     HalfAGroupIsKept,
 }
@@ -70,6 +72,11 @@ impl Layer for Broken {
 
     fn sync_directory(&self, directory: &str) -> io::Result<()> {
         if self.rule == Rule::NamesAreNotFlushed { Ok(()) } else { self.disk.sync_directory(directory) }
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let space = self.disk.space()?;
+        Ok(if self.rule == Rule::SpaceIsMisread { Space { available_bytes: 0, ..space } } else { space })
     }
 
     fn device(&self) -> Box<dyn Device> {

@@ -1,8 +1,8 @@
-//! A small life of a log, all of it drawn from one seed: appends, steps, trims, jumps of the clock, faults of the disk,
-//! power cuts, kills and restarts, some of them cut short, held against the list of what was appended.
+//! A small life of a log, all of it drawn from one seed: appends, some of them gathered and written by who made them,
+//! steps, trims, pins and retention, jumps of the clock, faults of the disk, power cuts, kills and restarts, some of them
+//! cut short, held against the list of what was appended.
 
 use std::fmt;
-use std::ops::AddAssign;
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -10,11 +10,15 @@ use rand_pcg::Pcg64Mcg;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::segment::segment_name;
 use skylark_storage::{
-    AppendError, Clock, Epoch, Files, OpenError, Options, PhysicalOffset, Step, TailPolicy, TrimError,
-    Visibility,
+    AppendError, Clock, Epoch, Files, OpenError, Options, PhysicalOffset, Retention, Step, TailPolicy,
+    TrimError, Visibility,
 };
 
-use super::{Acknowledge, BEGINNING_MS, SEGMENT_BYTES, Violation, World, Wrap, damage, options, sound};
+use super::pins::Pins;
+use super::tally::Tally;
+use super::{
+    Acknowledge, BEGINNING_MS, GatherEnd, SEGMENT_BYTES, Violation, World, Wrap, damage, options, sound,
+};
 
 /// How a log is treated, and what is wrong with it.
 #[derive(Clone, Copy)]
@@ -30,94 +34,10 @@ impl Conduct {
     pub const SOUND: Self = Self { wrap: sound, acknowledge: Acknowledge::Durable, tells: false };
 }
 
-/// What happened, so that a test can show that enough does.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    pub units: u64,
-    pub refused: u64,
-    pub rolls: u64,
-    pub trims: u64,
-    pub crashes: u64,
-    pub kills: u64,
-    pub closes: u64,
-    /// Openings that were cut short or failed.
-    pub cut_short: u64,
-    /// Logs that had stopped because of a fault.
-    pub poisoned: u64,
-    pub full: u64,
-    /// Openings that zeroed something, wrote something again.
-    pub cut: u64,
-    pub rewritten: u64,
-    /// Blocks of earlier lives that were put in the log's way.
-    pub planted: u64,
-    /// Bits that flipped, and those that an opening or a reader reported.
-    pub flipped: u64,
-    pub reported: u64,
-}
-
-impl AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        for (mine, theirs) in self.counts_mut().into_iter().zip(other.counts()) {
-            *mine += theirs.1;
-        }
-    }
-}
-
-impl Tally {
-    pub fn counts(&self) -> [(&'static str, u64); 15] {
-        [
-            ("units", self.units),
-            ("refused", self.refused),
-            ("rolls", self.rolls),
-            ("trims", self.trims),
-            ("crashes", self.crashes),
-            ("kills", self.kills),
-            ("closes", self.closes),
-            ("openings cut short", self.cut_short),
-            ("poisoned", self.poisoned),
-            ("full", self.full),
-            ("cut", self.cut),
-            ("rewritten", self.rewritten),
-            ("planted", self.planted),
-            ("flipped", self.flipped),
-            ("reported", self.reported),
-        ]
-    }
-
-    fn counts_mut(&mut self) -> [&mut u64; 15] {
-        [
-            &mut self.units,
-            &mut self.refused,
-            &mut self.rolls,
-            &mut self.trims,
-            &mut self.crashes,
-            &mut self.kills,
-            &mut self.closes,
-            &mut self.cut_short,
-            &mut self.poisoned,
-            &mut self.full,
-            &mut self.cut,
-            &mut self.rewritten,
-            &mut self.planted,
-            &mut self.flipped,
-            &mut self.reported,
-        ]
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (what, count)) in self.counts().into_iter().enumerate() {
-            write!(f, "{}{what} {count}", if index == 0 { "" } else { ", " })?;
-        }
-        Ok(())
-    }
-}
-
 /// Lives the life of this seed.
 pub fn live(seed: u64, conduct: &Conduct) -> Result<Tally, Violation> {
     let mut life = Life::begin(seed, conduct)?;
-    let acts = life.choose(8..=48);
+    let acts = life.choose(8..=56);
     for _ in 0..acts {
         life.act()?;
         if life.world.opened.log.stopped().is_some() && life.one_in(2) {
@@ -139,6 +59,8 @@ struct Life {
     world: World,
     rng: Pcg64Mcg,
     fossils: Vec<Fossil>,
+    /// Of this opening.
+    pins: Pins,
     tally: Tally,
     /// Sectors under way may be neither old nor new after a power cut.
     destroys: bool,
@@ -182,7 +104,15 @@ impl Life {
         world.is_faulty = is_cut;
         world.disk.set_tears_destroy(destroys);
         world.disk.set_flushes_narrow(rng.random_bool(0.5));
-        Ok(Self { world, rng, fossils: Vec::new(), tally: Tally::default(), destroys, tells: conduct.tells })
+        Ok(Self {
+            world,
+            rng,
+            fossils: Vec::new(),
+            pins: Pins::default(),
+            tally: Tally::default(),
+            destroys,
+            tells: conduct.tells,
+        })
     }
 
     fn choose(&mut self, range: impl rand::distr::uniform::SampleRange<u64>) -> u64 {
@@ -200,28 +130,31 @@ impl Life {
     }
 
     fn act(&mut self) -> Result<(), Violation> {
-        match self.choose(0..100) {
-            0..35 => self.append()?,
-            35..60 => {
+        match self.choose(0..120) {
+            0..33 => self.append()?,
+            33..43 => self.gather()?,
+            43..66 => {
                 self.tell(format_args!("the writer steps"));
                 self.world.step_writer()?;
             }
-            60..65 => {
+            66..71 => {
                 self.tell(format_args!("the writer does all there is"));
                 self.world.settle()?;
             }
-            65..73 => {
+            71..79 => {
                 let steps = self.choose(1..8);
                 self.tell(format_args!("the housekeeper steps {steps} times"));
                 for _ in 0..steps {
                     self.world.step_housekeeper();
                 }
             }
-            73..78 => self.pass_time(),
-            78..81 => self.trim()?,
-            81..83 => self.wear_out()?,
-            83..90 => self.break_something(),
-            90..97 => self.restart()?,
+            79..84 => self.pass_time(),
+            84..87 => self.trim()?,
+            87..92 => self.pin()?,
+            92..98 => self.retain()?,
+            98..100 => self.wear_out()?,
+            100..107 => self.break_something(),
+            107..116 => self.restart()?,
             _ => self.close()?,
         }
         Ok(())
@@ -248,6 +181,68 @@ impl Life {
                 Err(AppendError::Poisoned { .. }) if self.world.is_faulty => return Ok(()),
                 Err(error) => return Err(format!("an append of {lengths:?} is refused: {error}")),
             }
+        }
+        Ok(())
+    }
+
+    /// Appends without waking anybody, and perhaps writes it here; or forgets to end that.
+    fn gather(&mut self) -> Result<(), Violation> {
+        let end = match self.choose(0..12) {
+            0..8 => GatherEnd::WriteHere,
+            8..11 => GatherEnd::Release,
+            _ => GatherEnd::Never,
+        };
+        // Often alone.
+        if end == GatherEnd::WriteHere && self.one_in(2) {
+            self.world.settle()?;
+        }
+        let log = self.world.opened.log.clone();
+        let gather = log.gather();
+        self.append()?;
+        let is_written = self.world.end_gathering(gather, end)?;
+        self.tell(format_args!("what was gathered ends: {end:?}, written: {is_written}"));
+        self.tally.written_here += u64::from(is_written);
+        Ok(())
+    }
+
+    /// Pins something, or moves or drops a pin.
+    fn pin(&mut self) -> Result<(), Violation> {
+        let (trimmed, end) =
+            (self.world.frontiers().trimmed.get(), self.world.frontiers().appended_end.get());
+        // What is about to go is what others would hold.
+        let far = if self.one_in(2) { trimmed + SEGMENT_BYTES } else { end + SEGMENT_BYTES };
+        let place = PhysicalOffset::new(self.choose(trimmed.saturating_sub(SEGMENT_BYTES)..=far));
+        let index = usize::try_from(self.choose(0..8)).expect("it is small");
+        if index >= self.pins.len() {
+            let lease = Duration::from_millis(self.choose(0..20_000));
+            let granted = self.pins.pin(&self.world, place, lease)?;
+            self.tell(format_args!("{place} is pinned for {lease:?}: {granted}"));
+            self.tally.pins += u64::from(granted);
+        } else if self.one_in(3) {
+            self.tell(format_args!("pin {index} is dropped"));
+            self.pins.drop(index);
+        } else {
+            self.tell(format_args!("pin {index} is moved to {place}"));
+            self.pins.advance(&self.world, index, place)?;
+        }
+        self.pins.check(&self.world)
+    }
+
+    /// Applies a policy.
+    fn retain(&mut self) -> Result<(), Violation> {
+        if self.one_in(2) {
+            self.pin()?;
+        }
+        let retention = Retention {
+            age_ms: self.one_in(3).then(|| self.choose(0..4000)),
+            bytes_max: (!self.one_in(3)).then(|| self.choose(0..2 * SEGMENT_BYTES)),
+            clean_percent: self.one_in(2).then_some(85),
+        };
+        let retained = self.pins.retain(&mut self.world, &retention)?;
+        self.tell(format_args!("{retention:?} is applied: {retained:?}"));
+        if let Some(retained) = retained {
+            self.tally.retentions += u64::from(retained.segments > 0);
+            self.tally.held_back += u64::from(retained.held_back.is_some());
         }
         Ok(())
     }
@@ -371,7 +366,7 @@ impl Life {
             Way::Crash => self.tally.crashes += 1,
             Way::Kill => self.tally.kills += 1,
         }
-        if way == Way::Crash && self.one_in(2) {
+        if way == Way::Crash && !self.one_in(4) {
             self.plant(&after)?;
         }
         for _ in 0..[0, 0, 0, 1, 1, 2][self.rng.random_range(0..6_usize)] {
@@ -420,6 +415,7 @@ impl Life {
     }
 
     fn after_opening(&mut self) -> Result<(), Violation> {
+        self.pins = Pins::default();
         let report = &self.world.opened.recovery;
         self.tally.cut += u64::from(report.cut_bytes > 0);
         self.tally.rewritten += u64::from(report.rewritten_bytes > 0);

@@ -8,15 +8,18 @@ use std::sync::Arc;
 
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
+use skylark_storage::retention::Retained;
 use skylark_storage::{
-    AppendError, CommitLog, Epoch, Files, Frontiers, Group, Kind, NewRecord, OpenError, Opened, Options,
-    PhysicalOffset, ReadError, Step, Stopped, TrimError, segment,
+    AppendError, CommitLog, Epoch, Files, Frontiers, Gather, Group, Kind, NewRecord, OpenError, Opened,
+    Options, PhysicalOffset, ReadError, Retention, Step, Stopped, TrimError, segment,
 };
 
 pub mod broken;
 pub mod damage;
 pub mod layer;
 pub mod life;
+pub mod pins;
+pub mod tally;
 
 /// What tests append.
 pub const KIND: Kind = Kind::new(16);
@@ -36,6 +39,15 @@ pub enum Acknowledge {
     Written,
     /// Wrongly: before anything is on the disk.
     Appended,
+}
+
+/// How a gathering ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatherEnd {
+    WriteHere,
+    Release,
+    /// Somebody has forgotten it.
+    Never,
 }
 
 /// A record as it was appended.
@@ -175,10 +187,30 @@ impl World {
     /// Steps the writer once, folds what it hands over, and notes what is acknowledged.
     pub fn step_writer(&mut self) -> Result<Step, Violation> {
         let step = self.opened.writer.step();
+        self.note_progress()?;
+        Ok(step)
+    }
+
+    /// Ends a gathering in a way; whether all that was staged was written here and now.
+    pub fn end_gathering(&mut self, gather: Gather<'_, u64>, end: GatherEnd) -> Result<bool, Violation> {
+        let before = self.frontiers();
+        match end {
+            GatherEnd::WriteHere => gather.write_here(),
+            GatherEnd::Release => gather.release(),
+            GatherEnd::Never => std::mem::forget(gather),
+        }
+        self.note_progress()?;
+        let Frontiers { durable_end, appended_end, .. } = self.frontiers();
+        if end != GatherEnd::WriteHere && durable_end > before.durable_end {
+            return Err(format!("something was written up to {durable_end}, though nobody was to"));
+        }
+        Ok(before.durable_end < durable_end && durable_end == appended_end)
+    }
+
+    fn note_progress(&mut self) -> Result<(), Violation> {
         self.note_acknowledged();
         self.fold()?;
-        self.check_frontiers()?;
-        Ok(step)
+        self.check_frontiers()
     }
 
     /// Steps the writer until there is nothing left to do.
@@ -195,6 +227,18 @@ impl World {
         }
         if let Ok(trimmed) = outcome {
             self.forget_below(trimmed);
+        }
+        outcome
+    }
+
+    /// Applies a policy, and forgets what it has given up.
+    pub fn retain(&mut self, retention: &Retention) -> Result<Retained, TrimError> {
+        let log = &self.opened.log;
+        let cut = log.cut(retention);
+        let outcome = log.apply_retention(retention);
+        self.trimmed_max = self.trimmed_max.max(cut.to.unwrap_or(PhysicalOffset::ZERO));
+        if let Ok(retained) = &outcome {
+            self.forget_below(retained.trimmed);
         }
         outcome
     }
