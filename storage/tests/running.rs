@@ -1,7 +1,8 @@
 //! The log on threads that it starts itself.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
@@ -54,20 +55,18 @@ fn a_log_whose_writer_is_gone_refuses_appends_and_keeps_nobody_waiting() {
     let Opened { log, writer, groups, .. } = open(&disk);
     let record = [NewRecord { kind: Kind::new(16), head: &[], rest: &[b"unwritten"] }];
     let end = log.append(&record, |(), _, _| {}).unwrap().end;
-    let waiters: Vec<_> = [log.durable(), log.written(), log.trimmed()]
-        .map(|frontier| {
-            let frontier = frontier.clone();
-            thread::spawn(move || frontier.wait_blocking(end))
-        })
-        .into();
-    let folder = thread::spawn(move || groups.next_blocking().is_none());
+    let (say, hear) = mpsc::channel();
+    for frontier in [log.durable(), log.written(), log.trimmed()] {
+        let (frontier, say) = (frontier.clone(), say.clone());
+        thread::spawn(move || say.send(frontier.wait_blocking(end).err()));
+    }
+    thread::spawn(move || say.send(groups.next_blocking().and(None)));
     // Of a thread that panics for a reason of its own, for instance.
     drop(writer);
-    for waiter in waiters {
-        let stopped = waiter.join().unwrap().unwrap_err();
-        assert!(matches!(stopped, Stopped::Poisoned { cause: Cause::WriterGone, .. }), "{stopped}");
-    }
-    assert!(folder.join().unwrap(), "no group comes any more");
+    let told: Vec<_> = (0..4).map(|_| hear.recv_timeout(Duration::from_secs(30)).unwrap()).collect();
+    let is_told = |stopped: &&Stopped| matches!(stopped, Stopped::Poisoned { cause: Cause::WriterGone, .. });
+    // And whoever folds, that no group comes any more.
+    assert_eq!(told.iter().flatten().filter(is_told).count(), 3, "{told:?}");
     let refused = log.append(&record, |(), _, _| {}).unwrap_err();
     assert!(matches!(refused, AppendError::Poisoned { cause: Cause::WriterGone, .. }), "{refused}");
     let refused = log.append_durable(&record, |(), _, _| {}).unwrap_err();
