@@ -1,9 +1,12 @@
+use std::io;
+
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use super::sketch::{OPTIONS, Placed, SEGMENT, Sketch, Written, bytes_at};
 use super::*;
 use crate::device::simulated::Disk;
+use crate::segment::{BLOCK_BYTES, segment_name};
 
 /// Opens a disk after a crash; what was durable must be there, and what is there must have been written.
 fn reopen(disk: Disk, durable_end: PhysicalOffset, groups: &[Written], what: &str) -> Sketch {

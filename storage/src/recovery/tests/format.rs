@@ -2,7 +2,7 @@ use super::*;
 use crate::epoch::Cause;
 use crate::group::GroupHeader;
 use crate::recovery::group_check::{CheckedGroup, check_group};
-use crate::segment::SegmentHeader;
+use crate::segment::{BLOCK_BYTES, SegmentHeader};
 
 /// The hex dumps of the format's description, in order.
 fn examples() -> Vec<Vec<u8>> {

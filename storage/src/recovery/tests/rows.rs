@@ -2,7 +2,7 @@ use super::sketch::{OPTIONS, Placed, SEGMENT, Sketch, Written, bytes_at, overwri
 use super::*;
 use crate::checkpoint::{CHECKPOINT_NAME, SLOT_BYTES};
 use crate::device::simulated::Disk;
-use crate::segment::{SegmentError, SegmentHeader};
+use crate::segment::{BLOCK_BYTES, SegmentError, SegmentHeader, segment_name};
 use zerocopy::IntoBytes;
 
 const REPAIR: RecoveryOptions = RecoveryOptions { repair: true, ..OPTIONS };

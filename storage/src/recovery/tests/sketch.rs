@@ -1,14 +1,16 @@
 //! A writer in miniature: it puts groups where a test wants them, and remembers what it was promised.
 
+use std::io;
+
 use zerocopy::IntoBytes;
 
 use super::*;
 use crate::device::simulated::Disk;
-use crate::epoch::Cause;
+use crate::epoch::{Cause, EpochRecord};
 use crate::group::{ChainBuilder, GROUP_HEADER_BYTES, GroupHeader};
 use crate::log_id::Seed;
-use crate::record::{RecordFields, RecordHeader, payload_crc, record_bytes};
-use crate::segment::SegmentHeader;
+use crate::record::{Kind, RecordFields, RecordHeader, payload_crc, record_bytes};
+use crate::segment::{BLOCK_BYTES, SegmentHeader, segment_name};
 
 pub(super) const SEGMENT: u64 = 64 << 10;
 pub(super) const OPTIONS: RecoveryOptions = RecoveryOptions {

@@ -1,0 +1,198 @@
+//! What there is, and what is to become of it: looks at everything, and touches nothing.
+
+use super::directory::{self, Directory};
+use super::error::{Corruption, Evidence, OpenError};
+use super::report::RecoveryReport;
+use super::scan::{Scan, Tip};
+use super::search::{self, Found, Witness};
+use super::segments::Segments;
+use super::{Recovery, RecoveryOptions, Scanned};
+use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, CheckpointFile, FIRST_GENERATION, Loaded, SlotError};
+use crate::device::Files;
+use crate::epoch::EpochStart;
+use crate::group::Chain;
+use crate::log_id::LogId;
+use crate::offset::{Epoch, PhysicalOffset};
+use crate::segment::is_segment_length;
+
+impl<'a> Recovery<'a> {
+    pub(super) fn begin(files: &'a dyn Files, options: &RecoveryOptions) -> Result<Self, OpenError> {
+        let directory = Directory::read(files)?;
+        let mut report = RecoveryReport::default();
+        let mut file = None;
+        let mut believe = false;
+        let checkpoint = match CheckpointFile::load(files)? {
+            Some(Loaded { file: Ok(sound), damaged }) => {
+                refuse_other_version(damaged.iter())?;
+                report.slot_damaged = damaged.is_some();
+                *file.insert(sound).current()
+            }
+            None if directory.is_blank(files)? => {
+                report.created = true;
+                new_log(options)?
+            }
+            lost => {
+                let evidence = match lost {
+                    Some(Loaded { file: Err(errors), .. }) => {
+                        refuse_other_version(errors.iter())?;
+                        Evidence::CheckpointDamaged
+                    }
+                    _ => Evidence::CheckpointMissing,
+                };
+                let corruption = directory::corrupt_checkpoint(evidence);
+                let rebuilt = directory::rebuild(&directory.segments).filter(|_| options.repair);
+                let rebuilt = rebuilt.ok_or_else(|| OpenError::Corrupt(corruption.clone()))?;
+                report.repaired = Some(corruption);
+                believe = true;
+                rebuilt
+            }
+        };
+        report.clean = checkpoint.clean;
+        let segments = Segments::new(files, checkpoint.segment_bytes);
+        let (repair, left_over) = (options.repair, Vec::new());
+        let gave_up = false;
+        Ok(Self { files, segments, directory, repair, file, checkpoint, believe, gave_up, left_over, report })
+    }
+
+    /// Looks at everything, and touches nothing.
+    pub(super) fn judge(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
+        loop {
+            self.judge_directory()?;
+            let scanned = self.scan()?;
+            let found = self.judge_end(&scanned)?;
+            match self.epochs(&scanned) {
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
+                epochs => return Ok((scanned, found, epochs?)),
+            }
+        }
+    }
+
+    /// Rows D5 to D15.
+    fn judge_directory(&mut self) -> Result<(), OpenError> {
+        if self.report.created {
+            self.left_over = self.directory.segments.iter().map(|segment| segment.base).collect();
+            return Ok(());
+        }
+        loop {
+            let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
+            match directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up) {
+                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
+                judged => {
+                    self.left_over = judged?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Leaves the damage, and what lies behind it, out of the log. Where that has been done and the damage is still
+    /// in the way, there is nothing left to give up: segments that contradict their own headers are not repaired.
+    fn give_up(&mut self, damage: Corruption) -> Result<(), OpenError> {
+        let before = (self.checkpoint, self.believe);
+        directory::exclude(&mut self.checkpoint, &damage);
+        (self.believe, self.gave_up) = (true, true);
+        if before == (self.checkpoint, true) {
+            return Err(OpenError::Corrupt(damage));
+        }
+        self.report.repaired.get_or_insert(damage);
+        Ok(())
+    }
+
+    /// Rows S1 to S4.
+    fn scan(&mut self) -> Result<Scanned, OpenError> {
+        let Checkpoint { durable_end, oldest_segment, led_from, .. } = self.checkpoint;
+        let mut from = if self.believe {
+            // The last segment that was written to durably.
+            let last = PhysicalOffset::new(durable_end.get().saturating_sub(1)).max(oldest_segment);
+            Tip::empty(self.segments.base_of(last))
+        } else {
+            Tip::of(&self.checkpoint)
+        };
+        loop {
+            let mut scan = Scan::new(&mut self.segments, &self.checkpoint, from, self.believe);
+            scan.run(led_from)?;
+            if self.believe && scan.groups == 0 {
+                scan.tip = from;
+                if from.end > oldest_segment {
+                    from.end = PhysicalOffset::new(from.end.get() - self.checkpoint.segment_bytes);
+                    continue;
+                }
+            }
+            let Scan { tip, starts, attested_end, stored_ends, groups, .. } = scan;
+            // What the checkpoint vouches for needs no group's word.
+            let attested_end = attested_end.max(durable_end).min(tip.end);
+            self.report.scanned_groups = groups;
+            self.report.scanned_bytes = tip.end.since(from.end);
+            return Ok(Scanned { from: from.end, tip, starts, attested_end, stored_ends });
+        }
+    }
+
+    /// Rows E1 to E6, and E8.
+    fn judge_end(&mut self, scanned: &Scanned) -> Result<Found, OpenError> {
+        let end = scanned.tip.end;
+        let closed = self.checkpoint.clean && end == self.checkpoint.durable_end;
+        if self.report.created || (closed && !self.believe && !self.report.slot_damaged) {
+            return Ok(Found::default());
+        }
+        if self.believe {
+            self.give_up_behind(end);
+        }
+        let mut found = search::search(&mut self.segments, &self.checkpoint, end, &mut |_, _| ())?;
+        if let Some(Witness { at: witness, attested_end }) = found.witness {
+            let base = self.segments.base_of(end);
+            let evidence = Evidence::Witness { witness, attested_end };
+            let damage = directory::corruption(base, end.since(base), evidence);
+            if !self.repair {
+                return Err(OpenError::Corrupt(damage));
+            }
+            self.report.repaired.get_or_insert(damage);
+            self.give_up_behind(end);
+            let limit = self.segments.limit_of(self.checkpoint.newest_segment);
+            found.remains.retain(|remains| remains.end <= limit);
+        }
+        self.report.doubt = found.doubt;
+        self.report.searched_bytes = found.searched_bytes;
+        Ok(found)
+    }
+
+    /// Gives up the segments behind the one that takes the group behind `end`.
+    fn give_up_behind(&mut self, end: PhysicalOffset) {
+        let last = self.next_segment(end).min(self.checkpoint.newest_segment);
+        let behind = self.directory.segments.iter().map(|segment| segment.base).filter(|base| *base > last);
+        let behind = behind.filter(|base| *base <= self.checkpoint.newest_segment);
+        self.left_over.extend(behind);
+        self.checkpoint.newest_segment = last;
+    }
+}
+
+/// Row D5, for the checkpoint.
+fn refuse_other_version<'e>(mut errors: impl Iterator<Item = &'e SlotError>) -> Result<(), OpenError> {
+    let found = errors.find_map(|error| match error {
+        SlotError::FormatVersion { found } => Some(*found),
+        _ => None,
+    });
+    found.map_or(Ok(()), |found| Err(OpenError::FormatVersion { file: CHECKPOINT_NAME.to_owned(), found }))
+}
+
+/// Row D1: the checkpoint that an empty log would have.
+fn new_log(options: &RecoveryOptions) -> Result<Checkpoint, OpenError> {
+    let segment_bytes = options.segment_bytes;
+    if !is_segment_length(segment_bytes) {
+        return Err(OpenError::SegmentBytes { segment_bytes });
+    }
+    Ok(Checkpoint {
+        generation: FIRST_GENERATION,
+        log_id: options.log_id.unwrap_or_else(|| LogId::from_bytes(rand::random())),
+        segment_bytes,
+        durable_end: PhysicalOffset::ZERO,
+        chain: Chain::START,
+        epoch: Epoch::ZERO,
+        epoch_start: PhysicalOffset::ZERO,
+        highest_epoch: Epoch::ZERO,
+        oldest_segment: PhysicalOffset::ZERO,
+        newest_segment: PhysicalOffset::ZERO,
+        led_from: PhysicalOffset::ZERO,
+        stored_at: 0,
+        clean: false,
+    })
+}
