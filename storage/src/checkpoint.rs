@@ -140,6 +140,9 @@ pub enum SlotError {
     /// The checksum is sound, the fields contradict one another.
     #[error("the fields contradict one another")]
     Contradiction,
+    /// The disk refuses to read it. The next checkpoint that goes there is written, and can be read.
+    #[error("the disk refuses to read the slot")]
+    Unreadable,
 }
 
 impl Checkpoint {
@@ -279,13 +282,14 @@ impl CheckpointFile {
     /// Opens the file; `None` when there is none.
     ///
     /// # Errors
-    /// When the disk refuses. Damage to the slots is part of the answer, not an error.
+    /// When the file cannot be opened. Damage to the slots, which may not even be readable, is part of the answer, not an
+    /// error.
     pub fn load(files: &dyn Files) -> io::Result<Option<Loaded>> {
         if !files.list("")?.iter().any(|name| name == CHECKPOINT_NAME) {
             return Ok(None);
         }
         let file = files.open(CHECKPOINT_NAME)?;
-        let (current, damaged) = leading(read_slots(&*file)?);
+        let (current, damaged) = leading(read_slots(&*file));
         Ok(Some(Loaded { file: current.map(|current| Self { file, current }), damaged }))
     }
 
@@ -319,6 +323,11 @@ impl CheckpointFile {
     pub fn current(&self) -> &Checkpoint {
         &self.current
     }
+
+    /// Where in the file the other one stands, or stood.
+    pub(crate) fn other_slot_at(&self) -> u64 {
+        (slot_index(self.current.generation.saturating_add(1)) * SLOT_BYTES) as u64
+    }
 }
 
 /// No epoch reaches this.
@@ -326,16 +335,15 @@ pub(crate) const EPOCH_LIMIT: Epoch = Epoch::new(u32::MAX - 2);
 /// Of the checkpoint that a log is created with.
 pub const FIRST_GENERATION: u64 = 1;
 
-/// What the two slots hold. A checkpoint in the other one's place is none.
-pub(crate) fn read_slots(file: &dyn File) -> io::Result<[Result<Checkpoint, SlotError>; 2]> {
-    let read = |index: usize| -> io::Result<_> {
+/// What the two slots hold. A checkpoint in the other one's place is none, and so is one that cannot be read: there are
+/// two, each in a block of its own, so that one sector is never all.
+pub(crate) fn read_slots(file: &dyn File) -> [Result<Checkpoint, SlotError>; 2] {
+    [0, 1].map(|index| {
         let mut slot = [0; SLOT_BYTES];
-        file.read_at((index * SLOT_BYTES) as u64, &mut slot)?;
-        let checkpoint = Checkpoint::from_slot(&slot);
-        let in_place = |sound: &Checkpoint| slot_index(sound.generation) == index;
-        Ok(checkpoint.and_then(|sound| in_place(&sound).then_some(sound).ok_or(SlotError::Contradiction)))
-    };
-    Ok([read(0)?, read(1)?])
+        file.read_at((index * SLOT_BYTES) as u64, &mut slot).map_err(|_| SlotError::Unreadable)?;
+        let sound = Checkpoint::from_slot(&slot)?;
+        if slot_index(sound.generation) == index { Ok(sound) } else { Err(SlotError::Contradiction) }
+    })
 }
 
 /// The newest of the sound checkpoints, and what is wrong with the slot whose turn was last but one.

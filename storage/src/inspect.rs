@@ -170,9 +170,9 @@ fn slots(files: &dyn Files) -> io::Result<Option<[Result<Checkpoint, SlotError>;
         return Ok(None);
     }
     let file = files.open(CHECKPOINT_NAME)?;
-    let mut slots = read_slots(&*file)?;
+    let mut slots = read_slots(&*file);
     for _ in 0..READINGS_MAX {
-        let before = std::mem::replace(&mut slots, read_slots(&*file)?);
+        let before = std::mem::replace(&mut slots, read_slots(&*file));
         if before == slots {
             break;
         }

@@ -12,8 +12,8 @@
 //! |-----|--------------------------------------------------------------------------|------------------------------|
 //! | D1  | no checkpoint, and no segment with a byte that is not zero               | new: the log is created      |
 //! | D2  | no checkpoint, a segment with content                                    | corruption                   |
-//! | D3  | neither slot is sound                                                    | corruption                   |
-//! | D4  | one slot is damaged                                                      | the other one leads          |
+//! | D3  | neither slot is sound and can be read                                    | corruption                   |
+//! | D4  | one slot is damaged, or cannot be read                                   | the other one leads          |
 //! | D5  | a slot or a segment of another format version                            | refused by name              |
 //! | D6  | a segment of another log                                                 | refused by name              |
 //! | D7  | a named segment is missing                                               | corruption                   |
@@ -25,6 +25,8 @@
 //! | D13 | one with content there, next in line, and a slot is damaged              | named: by the lost slot      |
 //! | D14 | any other segment with content that is not named                         | refused                      |
 //! | D15 | files called `*.tmp`                                                     | removed: never finished      |
+//! | D16 | the header of a segment cannot be read, and the log goes on in another   | kept: its readers are told   |
+//! | D17 | that of the segment in which the log goes on                             | corruption                   |
 //!
 //! The **scan**: what follows the end of a group.
 //!
@@ -35,6 +37,8 @@
 //! | S3  | the segment has ended, such a group in the next one's second block       | it follows                   |
 //! | S4  | anything else                                                            | the chain ends               |
 //!
+//! What cannot be read counts as zeros, here and below, and is reported. A group in front of which the segment's header
+//! cannot be read follows by its chain and epoch.
 //! A segment has ended behind a padding record, and where fewer than 48 bytes are left for the next group.
 //!
 //! The **end** of the chain: what is found behind it, every 8 bytes, for [`SEARCH_BYTES`], at most to the end of the
@@ -51,6 +55,17 @@
 //! | E6  | a witness below `led_from`                                               | cut, and doubt is reported   |
 //! | E7  | an epoch record below the end is not where the history leads             | corruption                   |
 //! | E8  | the checkpoint says that the log was closed here                         | the log ends; no search      |
+//! | E9  | the place of the next group cannot be read, at or above `led_from`       | corruption                   |
+//! |     | the same below `led_from`                                                | cut, and doubt is reported   |
+//! |     | the same, the log having been closed here                                | the log ends                 |
+//! |     | the block that the end lies in cannot be read, in front of the end       | corruption                   |
+//! | E10 | anything else in the searched range cannot be read                       | cut: it is written again     |
+//! | E11 | an epoch record that the history leads to cannot be read                 | the segment's header tells   |
+//!
+//! E9 is no tear, though a power cut may leave a sector that cannot be read: other groups may have shared the sector,
+//! or the last one may have been acknowledged, and another attempt, or another disk, may read it. Where the place can
+//! be read and no group stands there, nothing behind it was acknowledged that a witness does not tell of, and writing
+//! heals the sector.
 //!
 //! **Cut** means: what is not zero in the searched range is zeroed, and flushed before the first append. Bytes of an
 //! earlier life further on can neither chain nor testify: their epoch is lower.
@@ -68,6 +83,8 @@
 //! | what is written, and in which order                  | `ready`, `cut`                |
 //! | how files are read                                   | `segments`                    |
 //! | what its caller, and a person, is told               | `report`, `error`             |
+
+use std::collections::BTreeSet;
 
 use self::directory::Directory;
 use self::scan::Tip;
@@ -94,7 +111,7 @@ pub(crate) mod segments;
 mod verdict;
 
 pub use self::error::{Corruption, Evidence, OpenError};
-pub use self::report::RecoveryReport;
+pub use self::report::{RecoveryReport, Unreadable};
 pub use self::search::{SEARCH_BYTES, Word};
 
 /// How a log is recovered. Fields may be added in any release: write what you choose, and
@@ -198,6 +215,8 @@ struct Scanned {
     starts: Vec<EpochStart>,
     attested_end: PhysicalOffset,
     stored_ends: Vec<PhysicalOffset>,
+    /// What the disk refused to read of where the next group would stand.
+    refused: Option<PhysicalOffset>,
 }
 
 /// A recovery under way.
@@ -215,6 +234,8 @@ struct Recovery<'a> {
     /// What lies behind the newest segment is given up, whatever it holds.
     gave_up: bool,
     left_over: Vec<PhysicalOffset>,
+    /// Blocks that the disk refused to read.
+    unreadable: BTreeSet<PhysicalOffset>,
     report: RecoveryReport,
 }
 

@@ -244,16 +244,44 @@ fn a_range_that_cannot_be_read_is_reported_and_the_rest_served() {
 }
 
 #[test]
-fn a_log_that_cannot_be_read_is_not_opened_and_not_touched() {
+fn a_group_that_nobody_can_read_is_not_cut_away() {
     let world = with_units(10, options());
     let crashed = world.disk.crash();
     crashed.fail_reads(&segment_name(base(0)), 20_000..20_001).unwrap();
     let before = crashed.operations();
-    assert!(matches!(world.open(&crashed).err(), Some(OpenError::Io(_))));
+    let refused = world.open(&crashed).err().expect("it may have been acknowledged");
+    let OpenError::Corrupt(damage) = &refused else { panic!("{refused}") };
+    assert_eq!(
+        (damage.file.as_str(), damage.position),
+        (segment_name(base(0)).as_str(), 20_000 / 4096 * 4096)
+    );
+    assert_eq!(damage.evidence, Evidence::Unreadable);
     assert_eq!(crashed.operations(), before);
     crashed.heal_reads();
     let opened = world.open(&crashed).unwrap();
     assert_eq!(opened.recovery.end, world.frontiers().durable_end);
+}
+
+#[test]
+fn a_sealed_segment_whose_header_cannot_be_read_is_told_of_and_the_others_are_served() {
+    let world = with_units(30, Options { tail_bytes: 0, ..options() });
+    let crashed = world.disk.crash();
+    crashed.fail_reads(&segment_name(base(0)), 72..73).unwrap();
+    let mut opened = world.open(&crashed).unwrap();
+    let [told] = &opened.recovery.unreadable[..] else { panic!("{}", opened.recovery) };
+    assert_eq!((told.file.as_str(), told.position), (segment_name(base(0)).as_str(), 0));
+    let log = opened.log.clone();
+    assert_eq!(log.segments().len(), 2);
+    // A record can be read without; a group is handed out with its store time, which counts from what the header says.
+    for record in world.units.iter().flat_map(|unit| &unit.records) {
+        assert_eq!(log.record_at(record.at).unwrap().payload()[support::HEAD_BYTES..], record.rest);
+    }
+    let error = log.scan(PhysicalOffset::ZERO).next().unwrap().unwrap_err();
+    let ReadError::Io { file, position, .. } = &error else { panic!("{error}") };
+    assert_eq!((file.as_str(), *position), (segment_name(base(0)).as_str(), 0));
+    assert!(log.scan(base(1)).all(|group| group.is_ok()));
+    while opened.writer.step() == Step::Worked {}
+    assert!(log.durable().get() > opened.recovery.end, "the log goes on");
 }
 
 // Damage.

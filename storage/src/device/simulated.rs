@@ -122,7 +122,7 @@ impl Disk {
     }
 
     /// Fails every read of a file that touches `range`: a medium that has worn out there. It goes with the disk
-    /// through crashes, until [`Self::heal_reads`].
+    /// through crashes, until the range is written again, which puts it elsewhere, or [`Self::heal_reads`].
     ///
     /// # Errors
     /// When there is no such file.

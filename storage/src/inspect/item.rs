@@ -261,6 +261,7 @@ fn slot_state(error: SlotError) -> &'static str {
         SlotError::Crc { .. } => "crc",
         SlotError::NotZero => "not-zero",
         SlotError::Contradiction => "contradiction",
+        SlotError::Unreadable => "unreadable",
     }
 }
 

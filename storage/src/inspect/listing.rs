@@ -160,7 +160,9 @@ impl Inspection<'_> {
             }
             HeaderBlock::Sound(fields) => (Some(fields), None),
             HeaderBlock::Damaged(SegmentError::FormatVersion { .. }) => (None, Some(What::SegmentVersion)),
-            HeaderBlock::Damaged(_) | HeaderBlock::Blank => (None, Some(What::SegmentHeader)),
+            HeaderBlock::Damaged(_) | HeaderBlock::Blank | HeaderBlock::Unreadable => {
+                (None, Some(What::SegmentHeader))
+            }
         }
     }
 
@@ -191,14 +193,14 @@ impl Inspection<'_> {
             if self.is_rebuilt { scan::Tip::empty(durable_end) } else { scan::Tip::of(&self.checkpoint) };
         let mut scan = Scan::new(&mut segments, &self.checkpoint, from, self.is_rebuilt);
         scan.run(led_from)?;
-        let scan::Tip { end, .. } = scan.tip;
+        let (scan::Tip { end, .. }, refused) = (scan.tip, scan.refused);
         let tip = if self.is_rebuilt {
             Tip::unknown(durable_end)
         } else {
             Tip { end: durable_end, chain: Some(chain.get()), epoch: Some(epoch), lost: false }
         };
         let tip = self.walk_on(tip, end, sink)?;
-        let (verdict, behind, found) = self.look_behind(&mut segments, end)?;
+        let (verdict, behind, found) = self.look_behind(&mut segments, end, refused)?;
         sink.item(&Item::End { at: end, verdict })?;
         for item in &behind {
             sink.item(item)?;
@@ -235,11 +237,12 @@ impl Inspection<'_> {
         &self,
         segments: &mut Segments<'_>,
         end: PhysicalOffset,
+        refused: Option<PhysicalOffset>,
     ) -> io::Result<(Verdict, Vec<Item<'static>>, Found)> {
         let is_closed = self.checkpoint.clean && end == self.checkpoint.durable_end && !self.slot_damaged;
         if self.is_moving() {
             return Ok((Verdict::Moving, Vec::new(), Found::default()));
-        } else if is_closed && !self.is_rebuilt {
+        } else if is_closed && !self.is_rebuilt && refused.is_none_or(|at| at >= end) {
             return Ok((Verdict::Closed, Vec::new(), Found::default()));
         }
         let mut behind = Vec::new();
@@ -252,7 +255,9 @@ impl Inspection<'_> {
                 word,
             });
         })?;
-        let verdict = match (&found.witness, found.doubt, found.remains.is_empty()) {
+        let is_lost = refused.is_some_and(|at| at < end || at >= self.checkpoint.led_from);
+        let verdict = match (&found.witness, found.doubt || refused.is_some(), found.remains.is_empty()) {
+            _ if is_lost => Verdict::Corrupt,
             (Some(_), _, _) => Verdict::Corrupt,
             (None, true, _) => Verdict::Doubt,
             (None, false, false) => Verdict::Tear,

@@ -24,7 +24,7 @@ pub(super) fn zero(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) ->
 pub(super) fn write_again(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) -> io::Result<u64> {
     let mut written_bytes = 0;
     for (at, bytes) in chunks(&range) {
-        let same = segments.read(at, bytes)?.to_vec();
+        let same = segments.read_exactly(at, bytes)?.to_vec();
         segments.write(at, &same)?;
         written_bytes += same.len() as u64;
     }

@@ -8,6 +8,7 @@ use super::segments::{HeaderBlock, Segments, header_block};
 use crate::catalogue::SegmentInfo;
 use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint, FIRST_GENERATION};
 use crate::device::Files;
+use crate::epoch::EpochStart;
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -39,8 +40,10 @@ impl Directory {
         let read = |base: PhysicalOffset| {
             let mut block = [0; BLOCK];
             let file = files.open(&segment_name(base))?;
-            let read = file.read_at(0, &mut block)?;
-            Ok(SegmentFile { base, header: header_block(&block[..read]), file_bytes: file.len()? })
+            // A sector that cannot be read concerns those who read it.
+            let header = file.read_at(0, &mut block);
+            let header = header.map_or(HeaderBlock::Unreadable, |read| header_block(&block[..read]));
+            Ok(SegmentFile { base, header, file_bytes: file.len()? })
         };
         let segments = bases.into_iter().map(read).collect::<io::Result<_>>()?;
         let unfinished = names.iter().filter(|name| name.ends_with(".tmp")).map(|name| format!("log/{name}"));
@@ -61,16 +64,44 @@ impl Directory {
         Ok(true)
     }
 
-    /// What there is to know about the segments from `oldest` on that hold groups of a log that ends at `end`.
-    pub(crate) fn infos(&self, oldest: PhysicalOffset, end: PhysicalOffset) -> Vec<SegmentInfo> {
-        let kept = self.segments.iter().filter(|segment| segment.base >= oldest && segment.base < end);
-        kept.filter_map(|&SegmentFile { base, header, file_bytes }| match header {
-            HeaderBlock::Sound(SegmentFields { created_at, .. }) => {
-                Some(SegmentInfo { base, created_at, stored_bytes: file_bytes.min(end.since(base)) })
-            }
-            _ => None,
-        })
-        .collect()
+    /// What there is to know about the segments from `oldest` on that hold groups of a log that ends at `end`, its last
+    /// record stored at `stored_at`. One whose header cannot be read counts as created with the one behind it, so that
+    /// none is given up too early for its age.
+    pub(crate) fn infos(
+        &self,
+        oldest: PhysicalOffset,
+        end: PhysicalOffset,
+        stored_at: u64,
+    ) -> Vec<SegmentInfo> {
+        let mut next_created_at = stored_at;
+        let kept = self.segments.iter().rev().filter(|segment| segment.base >= oldest && segment.base < end);
+        let mut infos: Vec<SegmentInfo> = kept
+            .filter_map(|&SegmentFile { base, header, file_bytes }| {
+                match header {
+                    HeaderBlock::Sound(SegmentFields { created_at, .. }) => next_created_at = created_at,
+                    HeaderBlock::Unreadable => {}
+                    HeaderBlock::Blank | HeaderBlock::Damaged(_) => return None,
+                }
+                let stored_bytes = file_bytes.min(end.since(base));
+                Some(SegmentInfo { base, created_at: next_created_at, stored_bytes })
+            })
+            .collect();
+        infos.reverse();
+        infos
+    }
+
+    /// The epoch that was going on where the newest segment at or below `at` begins whose header can be read and knows
+    /// of one from before `at`.
+    pub(super) fn epoch_before(&self, at: PhysicalOffset, oldest: PhysicalOffset) -> Option<EpochStart> {
+        let below = self.segments.iter().rev().filter(|segment| segment.base >= oldest && segment.base <= at);
+        below
+            .filter_map(|segment| match segment.header {
+                HeaderBlock::Sound(SegmentFields { epoch, epoch_start, .. }) => {
+                    Some(EpochStart { epoch, start: epoch_start })
+                }
+                _ => None,
+            })
+            .find(|known| known.start < at)
     }
 }
 
@@ -79,10 +110,11 @@ fn is_file_zero(files: &dyn Files, name: &str) -> io::Result<bool> {
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
     loop {
-        match file.read_at(at, &mut buffer)? {
-            0 => return Ok(true),
-            read if !is_zero(&buffer[..read]) => return Ok(false),
-            read => at += read as u64,
+        match file.read_at(at, &mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(read) if is_zero(&buffer[..read]) => at += read as u64,
+            // What cannot be read may be anything.
+            _ => return Ok(false),
         }
     }
 }
@@ -147,6 +179,8 @@ fn check_header(base: PhysicalOffset, header: &HeaderBlock, segment_bytes: u64) 
         }
         HeaderBlock::Blank => Err(Evidence::SegmentHeader(SegmentError::Magic)),
         HeaderBlock::Damaged(error) => Err(Evidence::SegmentHeader(*error)),
+        // Most of a segment can be read without its header. Whether this one can do without is seen at the log's end.
+        HeaderBlock::Unreadable => Ok(()),
     }
 }
 
@@ -168,7 +202,12 @@ fn refuse_strangers(base: PhysicalOffset, header: &HeaderBlock, expected: LogId)
 pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
     let segment_bytes = checkpoint.segment_bytes;
     let base = damage.at.align_down(segment_bytes);
-    if matches!(damage.evidence, Evidence::SegmentShort { .. } | Evidence::EpochHistory) {
+    let is_within = match damage.evidence {
+        Evidence::SegmentShort { .. } | Evidence::EpochHistory => true,
+        Evidence::Unreadable => damage.position > 0,
+        _ => false,
+    };
+    if is_within {
         // What the file has in front of the damage is scanned.
         checkpoint.newest_segment = base;
         checkpoint.durable_end = damage.at;

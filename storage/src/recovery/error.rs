@@ -50,6 +50,9 @@ pub enum Evidence {
     },
     /// An epoch record that the history leads to is not there.
     EpochHistory,
+    /// The disk refuses to read what the log cannot go on without: the header of the segment that takes the next group,
+    /// or the place where a group would stand that nobody else vouches for.
+    Unreadable,
     /// There are segments with content and no checkpoint.
     CheckpointMissing,
     /// Neither slot of the checkpoint is sound.
@@ -74,6 +77,10 @@ impl fmt::Display for Evidence {
                 write!(f, "the file ends after {file_bytes} bytes, below what was durable")
             }
             Self::EpochHistory => f.write_str("no epoch record stands where the history of epochs leads"),
+            Self::Unreadable => f.write_str(
+                "the disk refuses to read this block, in which the log goes on; copy the data directory to another \
+                 disk, which may get over it, and try again",
+            ),
             Self::CheckpointMissing => f.write_str("the file is missing, but there are segments with data"),
             Self::CheckpointDamaged => f.write_str("neither slot holds a sound checkpoint"),
         }

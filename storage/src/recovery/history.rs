@@ -10,7 +10,7 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record};
 
 impl Recovery<'_> {
-    /// Row E7. Walks the epoch records from the newest backwards.
+    /// Rows E7 and E11. Walks the epoch records from the newest backwards.
     pub(super) fn epochs(&mut self, scanned: &Scanned) -> Result<Vec<EpochStart>, OpenError> {
         let mut epochs: Vec<EpochStart> = scanned.starts.iter().rev().copied().collect();
         let mut next = match epochs.last() {
@@ -27,7 +27,17 @@ impl Recovery<'_> {
         while let Some(EpochStart { epoch, start }) = next
             && start >= self.checkpoint.oldest_segment
         {
+            self.segments.take_refused();
             let record = if start < below { self.epoch_record(start)? } else { None };
+            if let Some(refused) = self.segments.take_refused() {
+                // What was between is not known, but each segment's header says what was going on where it begins.
+                self.unreadable.insert(refused);
+                below = start;
+                next = self.directory.epoch_before(start, self.checkpoint.oldest_segment);
+                next = next.filter(|known| known.epoch < epoch);
+                epochs.extend(next);
+                continue;
+            }
             let Some(record) = record.filter(|record| record.epoch == epoch) else {
                 let base = self.segments.base_of(start);
                 let damage = directory::corruption(base, start.since(base), Evidence::EpochHistory);

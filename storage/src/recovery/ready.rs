@@ -48,7 +48,15 @@ impl Recovery<'_> {
             // Of the last byte: a group may end where its segment does.
             let base = self.segments.base_of(PhysicalOffset::new(to.get() - 1));
             let from = scanned.attested_end.max(scanned.from).align_down(BLOCK_BYTES).max(base);
-            let from = if from <= base.advance(BLOCK_BYTES) { base } else { from };
+            let header_end = base.advance(BLOCK_BYTES);
+            let from = if from > header_end {
+                from
+            } else if self.unreadable.contains(&base) {
+                // What cannot be read cannot be written again.
+                header_end
+            } else {
+                base
+            };
             (from < to).then(|| from..to.align_up(BLOCK_BYTES))
         });
         ranges.flatten().collect()
@@ -94,6 +102,11 @@ impl Recovery<'_> {
             HeaderBlock::Sound(segment) if base < tip.end => {
                 NextGroup::Continues { segment, tail: self.tail(tip.end)? }
             }
+            // It was sound when it was judged.
+            _ if base < tip.end => {
+                let text = format!("the header of {} cannot be read any more", segment_name(base));
+                return Err(io::Error::other(text).into());
+            }
             _ => NextGroup::Begins { base },
         };
         // A slot that was lost may have named an epoch that left bytes behind.
@@ -124,7 +137,7 @@ impl Recovery<'_> {
         let Checkpoint { oldest_segment, newest_segment, segment_bytes, .. } = *checkpoint.current();
         self.report.segments = newest_segment.since(oldest_segment) / segment_bytes + 1;
         (self.report.start, self.report.end) = (oldest_segment, tip.end);
-        let segments = self.directory.infos(oldest_segment, tip.end);
+        let segments = self.directory.infos(oldest_segment, tip.end, tip.stored_at);
         let Tip { end, chain, stored_at, .. } = *tip;
         Ok(Recovered {
             checkpoint,
@@ -143,7 +156,7 @@ impl Recovery<'_> {
     fn tail(&mut self, end: PhysicalOffset) -> io::Result<Vec<u8>> {
         let from = end.align_down(BLOCK_BYTES);
         let bytes = usize::try_from(end.since(from)).unwrap_or(usize::MAX);
-        Ok(self.segments.read(from, bytes)?.to_vec())
+        Ok(self.segments.read_exactly(from, bytes)?.to_vec())
     }
 
     /// Creates a new log's first segment, or one whose loss the operator has accepted, at its first step: an idle log

@@ -5,6 +5,24 @@ use std::fmt;
 use super::error::Corruption;
 use crate::offset::PhysicalOffset;
 
+/// Bytes that the disk refused to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The file, in the data directory.
+    pub file: String,
+    /// Where in the file they begin.
+    pub position: u64,
+    /// How many there are.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, position, bytes } = self;
+        write!(f, "{bytes} bytes of {file} from byte {position} on")
+    }
+}
+
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -34,6 +52,9 @@ pub struct RecoveryReport {
     pub doubt: bool,
     /// One of the checkpoint's slots was damaged, which a power cut during a checkpoint explains.
     pub slot_damaged: bool,
+    /// What the disk refused to read, and the log can do without. A slot of the checkpoint, and what lies behind the end,
+    /// is written again and can be read then. What is below the end stays so: whoever reads there is told.
+    pub unreadable: Vec<Unreadable>,
     /// Files that belonged to no named segment, and were removed; by a repair, segments were set aside as `*.given-up`.
     pub removed: Vec<String>,
     /// The corruption that was cut at the operator's request: the first that was found.
@@ -62,6 +83,9 @@ impl fmt::Display for RecoveryReport {
         }
         if self.slot_damaged {
             f.write_str("; one slot of the checkpoint is damaged")?;
+        }
+        for unreadable in &self.unreadable {
+            write!(f, "; THE DISK REFUSES to read {unreadable}")?;
         }
         if !self.removed.is_empty() {
             write!(f, "; removed {}", self.removed.join(", "))?;
@@ -94,6 +118,13 @@ mod tests {
             report.to_string(),
             "kept 0 to 70000 in 2 segments; 3 groups of 4000 bytes lay behind the last checkpoint; \
              cut 4096 bytes behind the end that a crash left"
+        );
+        let unreadable = Unreadable { file: "log/x.seg".to_owned(), position: 8192, bytes: 4096 };
+        let worn = RecoveryReport { segments: 1, unreadable: vec![unreadable], ..RecoveryReport::default() };
+        assert!(
+            worn.to_string()
+                .ends_with("; THE DISK REFUSES to read 4096 bytes of log/x.seg from byte 8192 on"),
+            "{worn}"
         );
         let closed = RecoveryReport { clean: true, segments: 1, ..RecoveryReport::default() };
         assert_eq!(closed.to_string(), "kept 0 to 0 in 1 segments; it had been closed; nothing was cut");

@@ -9,7 +9,7 @@ use crate::epoch::{EpochRecord, EpochStart};
 use crate::group::{Chain, GROUP_HEADER_BYTES, GroupHeader};
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, is_zero};
+use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentFields, is_zero};
 
 /// The end of a log, and what the next group has to fit to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(crate) struct Scan<'s, 'a> {
     /// Where the stored bytes end in each segment that a group was found in.
     pub(crate) stored_ends: Vec<PhysicalOffset>,
     pub(crate) groups: u64,
+    /// The first block that the disk refused to read of where the next group would stand: nobody knows whether one does.
+    pub(crate) refused: Option<PhysicalOffset>,
 }
 
 impl<'s, 'a> Scan<'s, 'a> {
@@ -74,12 +76,15 @@ impl<'s, 'a> Scan<'s, 'a> {
             attested_end: tip.end,
             stored_ends: Vec::new(),
             groups: 0,
+            refused: None,
         }
     }
 
     /// Scans to the end of the chain. Only groups from `led_from` on attest.
     pub(crate) fn run(&mut self, led_from: PhysicalOffset) -> io::Result<()> {
-        while let Some((group, stored_at)) = self.successor()? {
+        loop {
+            self.segments.take_refused();
+            let Some((group, stored_at)) = self.successor()? else { break };
             if group.start >= led_from {
                 self.attested_end = self.attested_end.max(group.attested_end);
             }
@@ -100,6 +105,7 @@ impl<'s, 'a> Scan<'s, 'a> {
             self.groups += 1;
             self.believe = false;
         }
+        self.refused = self.segments.take_refused();
         Ok(())
     }
 
@@ -131,20 +137,26 @@ impl<'s, 'a> Scan<'s, 'a> {
         if base > self.newest_segment {
             return Ok(None);
         }
-        let HeaderBlock::Sound(header) = self.header(base)? else { return Ok(None) };
-        // Another segment's, by a misdirected write: the next opening would refuse what this one took.
-        if header.base != base || header.segment_bytes != self.segments.limit_of(base).since(base) {
-            return Ok(None);
-        }
-        if self.believe {
+        let segment_bytes = self.segments.limit_of(base).since(base);
+        let header = match self.header(base)? {
+            // Else it is another segment's, by a misdirected write: the next opening would refuse what this one took.
+            HeaderBlock::Sound(header) if header.base == base && header.segment_bytes == segment_bytes => {
+                Some(header)
+            }
+            // The group behind it says where it belongs, if there is something to hold that against.
+            HeaderBlock::Unreadable if !self.believe => None,
+            _ => return Ok(None),
+        };
+        if let Some(header) = header.filter(|_| self.believe) {
             (self.tip.epoch, self.tip.epoch_start) = (header.epoch, header.epoch_start);
         }
         let found = self.fitting(base.advance(BLOCK_BYTES))?;
-        Ok(found.filter(|(group, _)| {
+        let agrees = |header: SegmentFields, group: &CheckedGroup| {
             let epoch_start = group.starts.first().filter(|begins| begins.epoch == group.first_epoch);
             header.epoch == group.first_epoch
                 && header.epoch_start == epoch_start.map_or(self.tip.epoch_start, |begins| begins.start)
-        }))
+        };
+        Ok(found.filter(|(group, _)| header.is_none_or(|header| agrees(header, group))))
     }
 
     /// The group at `at`, if it is sound and follows the tip.
@@ -152,8 +164,12 @@ impl<'s, 'a> Scan<'s, 'a> {
         let Some(group) = sound_group(self.segments, self.seed, at)? else { return Ok(None) };
         let fits = self.believe || (group.chain == self.tip.chain && self.epoch_fits(&group));
         let base = self.segments.base_of(at);
-        let HeaderBlock::Sound(header) = self.header(base)? else { return Ok(None) };
-        let stored_at = header.created_at.saturating_add(u64::from(group.stored_at_delta));
+        let stored_at = match self.header(base)? {
+            HeaderBlock::Sound(header) => header.created_at.saturating_add(u64::from(group.stored_at_delta)),
+            // Not known, and not needed if another segment follows, which was created later.
+            HeaderBlock::Unreadable if !self.believe => self.tip.stored_at,
+            _ => return Ok(None),
+        };
         Ok(fits.then_some((group, stored_at)))
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Found {
     /// Blocks with bytes that are not zero, each within one segment; the first may begin inside a block, and one may
     /// end where its file does.
     pub(crate) remains: Vec<Range<PhysicalOffset>>,
+    /// The blocks of the remains that the disk refuses to read: nobody testifies there.
+    pub(crate) refused: Vec<PhysicalOffset>,
     /// Where the search ended; zero when there was none.
     pub(crate) searched_end: PhysicalOffset,
     /// How many bytes were looked at.
@@ -79,7 +81,10 @@ pub(crate) fn search(
     let mut at = end;
     while at < last {
         let block_end = at.advance(1).align_up(BLOCK_BYTES).min(last);
-        let read = segments.read(at, block_length(at, block_end))?;
+        let length = block_length(at, block_end);
+        // Of groups that were looked at, and reach into this block.
+        segments.take_refused();
+        let read = segments.read(at, length)?;
         let bytes = read.len();
         if bytes == 0 {
             // The file ends here; the next segment may have one.
@@ -87,12 +92,12 @@ pub(crate) fn search(
             continue;
         }
         found.searched_bytes += bytes as u64;
-        if !is_zero(read) {
-            // Copied, because looking at a group moves the window.
-            let mut block = [0; BLOCK];
-            block[..bytes].copy_from_slice(read);
-            // No further than the file reaches: zeroing needs no space on the disk.
-            let held_end = at.advance(bytes as u64);
+        let is_blank = is_zero(read);
+        // No further than the file reaches: zeroing needs no space on the disk.
+        let held_end = at.advance(bytes as u64);
+        let refused = segments.take_refused();
+        found.refused.extend(refused);
+        if refused.is_some() || !is_blank {
             match found.remains.last_mut() {
                 Some(remains)
                     if remains.end == at && segments.base_of(remains.start) == segments.base_of(at) =>
@@ -101,6 +106,11 @@ pub(crate) fn search(
                 }
                 _ => found.remains.push(at..held_end),
             }
+        }
+        if !is_blank {
+            // Copied, because looking at a group moves the window.
+            let mut block = [0; BLOCK];
+            block[..bytes].copy_from_slice(segments.read(at, length)?);
             for group in sound_groups(segments, checkpoint, at, &block[..bytes], &mut skip_to) {
                 let group = group?;
                 let word = Word::of(&group, checkpoint, end);

@@ -1,11 +1,12 @@
 //! The segment files of a log, read through one window.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::device::{File, Files};
 use crate::offset::PhysicalOffset;
-use crate::segment::{BLOCK_BYTES, SegmentError, SegmentFields, SegmentHeader, is_zero, segment_name};
+use crate::segment::{BLOCK, BLOCK_BYTES, SegmentError, SegmentFields, SegmentHeader, is_zero, segment_name};
 
 /// What stands in a segment's first block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,24 +17,44 @@ pub(crate) enum HeaderBlock {
     Sound(SegmentFields),
     /// Something else.
     Damaged(SegmentError),
+    /// The disk refuses to read it.
+    Unreadable,
 }
 
 /// Reads and writes the segments of a log by physical offset. Bytes behind a file's end do not exist; a segment
 /// without a file has none.
+///
+/// Blocks that the disk refuses to read count as zeros, and [`Self::take_refused`] tells of them: one sector that has
+/// worn out says nothing about the others. What is to be kept is read by [`Self::read_exactly`], which refuses too.
 pub(crate) struct Segments<'a> {
     files: &'a dyn Files,
     segment_bytes: u64,
     open: Option<(PhysicalOffset, Option<Arc<dyn File>>)>,
     window: Vec<u8>,
     window_at: PhysicalOffset,
+    /// The blocks that the disk refused. It is not asked for them again: each answer may take it seconds, and nobody is
+    /// to be told two things about one place.
+    refused: BTreeSet<PhysicalOffset>,
+    /// The first of them that was asked for.
+    met: Option<PhysicalOffset>,
 }
 
 /// Read at once, or as much as a longer group needs: as much as disks like to be asked for, where nothing is cached.
 const WINDOW_BYTES: usize = 1 << 20;
+/// A disk that refuses more blocks than this is failing as a whole.
+const REFUSALS_MAX: usize = 64;
 
 impl<'a> Segments<'a> {
     pub(crate) fn new(files: &'a dyn Files, segment_bytes: u64) -> Self {
-        Self { files, segment_bytes, open: None, window: Vec::new(), window_at: PhysicalOffset::ZERO }
+        Self {
+            files,
+            segment_bytes,
+            open: None,
+            window: Vec::new(),
+            window_at: PhysicalOffset::ZERO,
+            refused: BTreeSet::new(),
+            met: None,
+        }
     }
 
     /// The base of the segment that holds the byte at `at`.
@@ -49,38 +70,77 @@ impl<'a> Segments<'a> {
     /// The bytes from `at`: `bytes` of them, or fewer where the file or the segment ends. What is behind them is read
     /// with them.
     pub(crate) fn read(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<&[u8]> {
-        self.read_window(at, bytes, WINDOW_BYTES)
+        self.read_window(at, bytes, WINDOW_BYTES)?;
+        self.met = self.met.or(self.refused_in(at, bytes));
+        Ok(self.held(at, bytes))
     }
 
     /// As [`Self::read`], where nobody will ask for what is behind.
     pub(crate) fn read_alone(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<&[u8]> {
-        self.read_window(at, bytes, bytes)
+        self.read_window(at, bytes, bytes)?;
+        self.met = self.met.or(self.refused_in(at, bytes));
+        Ok(self.held(at, bytes))
     }
 
-    fn read_window(&mut self, at: PhysicalOffset, bytes: usize, window_bytes: usize) -> io::Result<&[u8]> {
+    /// As [`Self::read`], for bytes that are to be kept.
+    ///
+    /// # Errors
+    /// When the disk refuses any of them.
+    pub(crate) fn read_exactly(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<&[u8]> {
+        self.read_window(at, bytes, WINDOW_BYTES)?;
+        if let Some(refused) = self.refused_in(at, bytes) {
+            let base = self.base_of(refused);
+            let text = format!("byte {} of {} cannot be read", refused.since(base), segment_name(base));
+            return Err(io::Error::other(text));
+        }
+        Ok(self.held(at, bytes))
+    }
+
+    /// The first block that the disk refused to read of what was asked for since this was called last.
+    pub(crate) fn take_refused(&mut self) -> Option<PhysicalOffset> {
+        self.met.take()
+    }
+
+    /// The first block of a range that the disk has refused to read. A range ends where its segment does.
+    fn refused_in(&self, at: PhysicalOffset, bytes: usize) -> Option<PhysicalOffset> {
+        let end = at.advance(bytes as u64).min(self.limit_of(at));
+        self.refused.range(at.align_down(BLOCK_BYTES)..end).next().copied()
+    }
+
+    /// What the window holds of a range that begins in it.
+    fn held(&self, at: PhysicalOffset, bytes: usize) -> &[u8] {
+        let from = usize::try_from(at.since(self.window_at)).unwrap_or(usize::MAX).min(self.window.len());
+        &self.window[from..self.window.len().min(from.saturating_add(bytes))]
+    }
+
+    /// Sees to it that the window holds a range, as far as there is one.
+    fn read_window(&mut self, at: PhysicalOffset, bytes: usize, window_bytes: usize) -> io::Result<()> {
         let left = usize::try_from(self.limit_of(at).since(at)).unwrap_or(usize::MAX);
         let bytes = bytes.min(left);
-        let held = |at: PhysicalOffset, window_at: PhysicalOffset, window: &[u8]| {
-            let from = usize::try_from(at.get().checked_sub(window_at.get())?).ok()?;
-            (from + bytes <= window.len()).then_some(from)
-        };
-        let from = match held(at, self.window_at, &self.window) {
-            Some(from) => from,
-            None => {
-                self.fill_window(at, bytes.max(window_bytes).min(left))?;
-                0
-            }
-        };
-        let window = &self.window[from..];
-        Ok(&window[..bytes.min(window.len())])
+        let is_held = at.get().checked_sub(self.window_at.get()).is_some_and(|from| {
+            usize::try_from(from).is_ok_and(|from| from.saturating_add(bytes) <= self.window.len())
+        });
+        if is_held {
+            return Ok(());
+        }
+        // Whole blocks, so that everybody who asks for one is told the same of it.
+        let from = at.align_down(BLOCK_BYTES);
+        let skipped = usize::try_from(at.since(from)).unwrap_or(BLOCK);
+        self.fill_window(from, skipped + bytes.max(window_bytes).min(left))
     }
 
+    /// Reads a window from the beginning of a block on.
     fn fill_window(&mut self, at: PhysicalOffset, bytes: usize) -> io::Result<()> {
         let mut window = std::mem::take(&mut self.window);
         window.resize(bytes, 0);
         let within = at.since(self.base_of(at));
+        let is_worn = self.refused_in(at, bytes).is_some();
         let read = match self.file(at)? {
-            Some(file) => file.read_at(within, &mut window)?,
+            Some(file) if is_worn => self.fill_by_blocks(&*file, at, &mut window)?,
+            Some(file) => match file.read_at(within, &mut window) {
+                Err(_) => self.fill_by_blocks(&*file, at, &mut window)?,
+                read => read?,
+            },
             None => 0,
         };
         window.truncate(read);
@@ -89,10 +149,41 @@ impl<'a> Segments<'a> {
         Ok(())
     }
 
+    /// Reads what can be read of a window in which something cannot; how much of it there is.
+    fn fill_by_blocks(
+        &mut self,
+        file: &dyn File,
+        at: PhysicalOffset,
+        window: &mut [u8],
+    ) -> io::Result<usize> {
+        let within = at.since(self.base_of(at));
+        let held = usize::try_from(file.len()?.saturating_sub(within)).unwrap_or(usize::MAX);
+        let held = held.min(window.len());
+        for (index, part) in window[..held].chunks_mut(BLOCK).enumerate() {
+            let skipped = (index * BLOCK) as u64;
+            let block = at.advance(skipped);
+            let mut whole = [0; BLOCK];
+            if !self.refused.contains(&block)
+                && let Err(error) = file.read_at(within + skipped, &mut whole)
+            {
+                if self.refused.len() == REFUSALS_MAX {
+                    return Err(error);
+                }
+                whole.fill(0);
+                self.refused.insert(block);
+            }
+            part.copy_from_slice(&whole[..part.len()]);
+        }
+        Ok(held)
+    }
+
     /// What stands in the first block of the segment at `base`.
     pub(crate) fn header(&mut self, base: PhysicalOffset) -> io::Result<HeaderBlock> {
-        let block = self.read(base, usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX))?;
-        Ok(header_block(block))
+        self.read_window(base, BLOCK, WINDOW_BYTES)?;
+        if self.refused_in(base, BLOCK).is_some() {
+            return Ok(HeaderBlock::Unreadable);
+        }
+        Ok(header_block(self.held(base, BLOCK)))
     }
 
     /// The length of the file of the segment that holds `at`; `None` when there is no file.
@@ -105,9 +196,13 @@ impl<'a> Segments<'a> {
         self.window.clear();
         let within = at.since(self.base_of(at));
         match self.file(at)? {
-            Some(file) => file.write_at(within, bytes),
-            None => Err(io::ErrorKind::NotFound.into()),
+            Some(file) => file.write_at(within, bytes)?,
+            None => return Err(io::ErrorKind::NotFound.into()),
         }
+        // A disk puts what is written to a place that it cannot read to another one.
+        let end = at.advance(bytes.len() as u64);
+        self.refused.retain(|block| *block < at || *block >= end);
+        Ok(())
     }
 
     /// Makes the segment that holds `at` durable, if it has a file.

@@ -6,3 +6,4 @@ mod crash;
 mod format;
 mod rows;
 mod sketch;
+mod unreadable;

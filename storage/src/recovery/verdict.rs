@@ -1,19 +1,23 @@
 //! What there is, and what is to become of it: looks at everything, and touches nothing.
 
+use std::collections::BTreeSet;
+
 use super::directory::{self, Directory};
 use super::error::{Corruption, Evidence, OpenError};
-use super::report::RecoveryReport;
+use super::report::{RecoveryReport, Unreadable};
 use super::scan::{Scan, Tip};
 use super::search::{self, Found, Witness};
-use super::segments::Segments;
+use super::segments::{HeaderBlock, Segments};
 use super::{Recovery, RecoveryOptions, Scanned};
-use crate::checkpoint::{CHECKPOINT_NAME, Checkpoint, CheckpointFile, FIRST_GENERATION, Loaded, SlotError};
+use crate::checkpoint::{
+    CHECKPOINT_NAME, Checkpoint, CheckpointFile, FIRST_GENERATION, Loaded, SLOT_BYTES, SlotError,
+};
 use crate::device::Files;
 use crate::epoch::EpochStart;
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::is_segment_length;
+use crate::segment::{BLOCK_BYTES, is_segment_length, segment_name};
 
 impl<'a> Recovery<'a> {
     pub(super) fn begin(files: &'a dyn Files, options: &RecoveryOptions) -> Result<Self, OpenError> {
@@ -25,6 +29,10 @@ impl<'a> Recovery<'a> {
             Some(Loaded { file: Ok(sound), damaged }) => {
                 refuse_other_version(damaged.iter())?;
                 report.slot_damaged = damaged.is_some();
+                if damaged == Some(SlotError::Unreadable) {
+                    let (file, position) = (CHECKPOINT_NAME.to_owned(), sound.other_slot_at());
+                    report.unreadable.push(Unreadable { file, position, bytes: SLOT_BYTES as u64 });
+                }
                 *file.insert(sound).current()
             }
             None if directory.is_blank(files)? => {
@@ -49,38 +57,76 @@ impl<'a> Recovery<'a> {
         };
         report.clean = checkpoint.clean;
         let segments = Segments::new(files, checkpoint.segment_bytes);
-        let (repair, left_over) = (options.repair, Vec::new());
-        let gave_up = false;
-        Ok(Self { files, segments, directory, repair, file, checkpoint, believe, gave_up, left_over, report })
+        Ok(Self {
+            files,
+            segments,
+            directory,
+            repair: options.repair,
+            file,
+            checkpoint,
+            believe,
+            gave_up: false,
+            left_over: Vec::new(),
+            unreadable: BTreeSet::new(),
+            report,
+        })
     }
 
     /// Looks at everything, and touches nothing.
     pub(super) fn judge(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
         loop {
-            self.judge_directory()?;
-            let scanned = self.scan()?;
-            let found = self.judge_end(&scanned)?;
-            match self.epochs(&scanned) {
+            match self.judge_once() {
                 Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
-                epochs => return Ok((scanned, found, epochs?)),
+                judged => {
+                    self.report_unreadable();
+                    return judged;
+                }
             }
         }
     }
 
-    /// Rows D5 to D15.
+    fn judge_once(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
+        self.unreadable.clear();
+        self.judge_directory()?;
+        let scanned = self.scan()?;
+        self.judge_newest(scanned.tip.end)?;
+        let found = self.judge_end(&scanned)?;
+        let epochs = self.epochs(&scanned)?;
+        Ok((scanned, found, epochs))
+    }
+
+    /// Rows D5 to D16.
     fn judge_directory(&mut self) -> Result<(), OpenError> {
-        if self.report.created {
-            self.left_over = self.directory.segments.iter().map(|segment| segment.base).collect();
-            return Ok(());
+        let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
+        self.left_over = if report.created {
+            directory.segments.iter().map(|segment| segment.base).collect()
+        } else {
+            directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up)?
+        };
+        let refused = directory.segments.iter().filter(|segment| segment.header == HeaderBlock::Unreadable);
+        self.unreadable.extend(refused.map(|segment| segment.base));
+        Ok(())
+    }
+
+    /// Row D17: store times count from what the header says, and a group in front is no word on when that was.
+    fn judge_newest(&mut self, end: PhysicalOffset) -> Result<(), OpenError> {
+        let base = self.next_segment(end);
+        if base < end && self.segments.header(base)? == HeaderBlock::Unreadable {
+            return Err(OpenError::Corrupt(directory::corruption(base, 0, Evidence::Unreadable)));
         }
-        loop {
-            let Self { directory, segments, checkpoint, gave_up, report, .. } = self;
-            match directory::judge(directory, segments, checkpoint, report.slot_damaged, *gave_up) {
-                Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
-                judged => {
-                    self.left_over = judged?;
-                    return Ok(());
+        Ok(())
+    }
+
+    /// Says which blocks the disk refused, neighbours as one.
+    fn report_unreadable(&mut self) {
+        for block in &self.unreadable {
+            let base = self.segments.base_of(*block);
+            let (file, position) = (segment_name(base), block.since(base));
+            match self.report.unreadable.last_mut() {
+                Some(last) if last.file == file && last.position + last.bytes == position => {
+                    last.bytes += BLOCK_BYTES;
                 }
+                _ => self.report.unreadable.push(Unreadable { file, position, bytes: BLOCK_BYTES }),
             }
         }
     }
@@ -118,23 +164,39 @@ impl<'a> Recovery<'a> {
                     continue;
                 }
             }
-            let Scan { tip, starts, attested_end, stored_ends, groups, .. } = scan;
+            let Scan { tip, starts, attested_end, stored_ends, groups, refused, .. } = scan;
             // What the checkpoint vouches for needs no group's word.
             let attested_end = attested_end.max(durable_end).min(tip.end);
             self.report.scanned_groups = groups;
             self.report.scanned_bytes = tip.end.since(from.end);
-            return Ok(Scanned { from: from.end, tip, starts, attested_end, stored_ends });
+            return Ok(Scanned { from: from.end, tip, starts, attested_end, stored_ends, refused });
         }
     }
 
-    /// Rows E1 to E6, and E8.
+    /// Rows E1 to E6, and E8 to E10.
     fn judge_end(&mut self, scanned: &Scanned) -> Result<Found, OpenError> {
         let end = scanned.tip.end;
-        let closed = self.checkpoint.clean && end == self.checkpoint.durable_end;
-        if self.report.created || (closed && !self.believe && !self.report.slot_damaged) {
+        if self.report.created {
             return Ok(Found::default());
         }
-        if self.believe {
+        let closed = self.checkpoint.clean && end == self.checkpoint.durable_end;
+        let closed = closed && !self.believe && !self.report.slot_damaged;
+        // Where the log was closed nothing stands behind the end. In front of it, in its block, something does.
+        let refused = scanned.refused.filter(|at| *at < end || !closed);
+        // A follower fetches again what may have stood there.
+        let doubt = refused.is_some_and(|at| at >= end && at < self.checkpoint.led_from);
+        if let Some(at) = refused.filter(|_| !doubt) {
+            let base = self.segments.base_of(at);
+            let damage = directory::corruption(base, at.since(base), Evidence::Unreadable);
+            if !self.repair || at < end {
+                return Err(OpenError::Corrupt(damage));
+            }
+            self.report.repaired.get_or_insert(damage);
+        }
+        if closed {
+            return Ok(Found::default());
+        }
+        if self.believe || (refused.is_some() && self.repair) {
             self.give_up_behind(end);
         }
         let mut found = search::search(&mut self.segments, &self.checkpoint, end, &mut |_, _| ())?;
@@ -150,6 +212,8 @@ impl<'a> Recovery<'a> {
             let limit = self.segments.limit_of(self.checkpoint.newest_segment);
             found.remains.retain(|remains| remains.end <= limit);
         }
+        self.unreadable.extend(&found.refused);
+        found.doubt |= doubt;
         self.report.doubt = found.doubt;
         self.report.searched_bytes = found.searched_bytes;
         Ok(found)

@@ -23,6 +23,16 @@ struct Node {
     unreadable: Vec<Range<u64>>,
 }
 
+impl Node {
+    /// What is written is put to another place of the medium.
+    fn heal(&mut self, written: Range<u64>) {
+        let left = |worn: &Range<u64>| {
+            [worn.start..worn.end.min(written.start), worn.start.max(written.end)..worn.end]
+        };
+        self.unreadable = self.unreadable.iter().flat_map(left).filter(|worn| !worn.is_empty()).collect();
+    }
+}
+
 /// A change of names that [`State::sync_directory`] has not made durable.
 #[derive(Clone)]
 enum Change {
@@ -305,13 +315,14 @@ impl State {
             bytes
         };
         let contents = &mut self.node(node).contents;
-        let mut at = at;
+        let (start, mut at) = (at, at);
         for piece in pieces {
             let part = &piece[..left.min(piece.len())];
             contents.write(at, part);
             left -= part.len();
             at += part.len() as u64;
         }
+        self.node(node).heal(start..at);
         match power {
             Power::Fails => Err(power_is_off()),
             Power::Stays if falls_short => Err(io::ErrorKind::WriteZero.into()),

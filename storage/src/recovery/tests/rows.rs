@@ -5,16 +5,16 @@ use crate::device::simulated::Disk;
 use crate::segment::{BLOCK_BYTES, SegmentError, SegmentHeader, segment_name};
 use zerocopy::IntoBytes;
 
-const REPAIR: RecoveryOptions = RecoveryOptions { repair: true, ..OPTIONS };
+pub(super) const REPAIR: RecoveryOptions = RecoveryOptions { repair: true, ..OPTIONS };
 
 /// Opens the disk once more, expecting to keep these groups, byte for byte.
 #[track_caller]
-fn keeps(disk: &Disk, groups: &[Written]) -> RecoveryReport {
+pub(super) fn keeps(disk: &Disk, groups: &[Written]) -> RecoveryReport {
     keeps_with(disk, groups, &OPTIONS)
 }
 
 #[track_caller]
-fn keeps_with(disk: &Disk, groups: &[Written], options: &RecoveryOptions) -> RecoveryReport {
+pub(super) fn keeps_with(disk: &Disk, groups: &[Written], options: &RecoveryOptions) -> RecoveryReport {
     let disk = disk.kill();
     let recovered = recover(&disk, options).unwrap();
     assert_eq!(recovered.end, groups.last().map_or(recovered.report.start, |group| group.end));
@@ -41,7 +41,7 @@ fn assert_nothing_behind(disk: &Disk, recovered: &Recovered) {
 }
 
 #[track_caller]
-fn refuses(disk: &Disk) -> OpenError {
+pub(super) fn refuses(disk: &Disk) -> OpenError {
     let copy = disk.kill();
     let before = copy.operations();
     let refused = recover(&copy, &OPTIONS).err().expect("the log is refused");
@@ -50,7 +50,7 @@ fn refuses(disk: &Disk) -> OpenError {
 }
 
 #[track_caller]
-fn corruption(disk: &Disk) -> Corruption {
+pub(super) fn corruption(disk: &Disk) -> Corruption {
     match refuses(disk) {
         OpenError::Corrupt(corruption) => corruption,
         other => panic!("{other}"),
@@ -58,21 +58,21 @@ fn corruption(disk: &Disk) -> Corruption {
 }
 
 /// A log of one epoch record and `groups` more, a block each, all durable, none in a checkpoint.
-fn log(groups: usize) -> Sketch {
+pub(super) fn log(groups: usize) -> Sketch {
     let mut log = Sketch::new(1);
     log.append_durably(groups);
     log
 }
 
 /// As [`log`], with a checkpoint behind the last group.
-fn log_with_checkpoint(groups: usize) -> Sketch {
+pub(super) fn log_with_checkpoint(groups: usize) -> Sketch {
     let mut log = log(groups);
     log.store_checkpoint(false).unwrap();
     log
 }
 
 /// A log that fills three segments and begins a fourth; the checkpoint is in the third.
-fn long_log() -> Sketch {
+pub(super) fn long_log() -> Sketch {
     let mut log = Sketch::new(1);
     while log.tip.end < PhysicalOffset::new(2 * SEGMENT + 3 * BLOCK_BYTES) {
         log.append_durably(1);
@@ -84,7 +84,7 @@ fn long_log() -> Sketch {
     log
 }
 
-fn segment(index: u64) -> String {
+pub(super) fn segment(index: u64) -> String {
     segment_name(PhysicalOffset::new(index * SEGMENT))
 }
 
