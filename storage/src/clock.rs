@@ -8,6 +8,10 @@ use parking_lot::Mutex;
 /// What time it is. A simulation brings its own.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970. May jump in either direction.
+    ///
+    /// A log's store times never go back: a record is stored as of this, or as of the record before if that is later. So
+    /// after a jump ahead and back they stand still until the clock has caught up, and so does retention by age, which
+    /// keeps more than it should. The housekeeper warns of it.
     fn wall_ms(&self) -> u64;
     /// Time since some moment in the past. Never goes back.
     fn monotonic(&self) -> Duration;

@@ -1,5 +1,5 @@
-//! What has to be done for the log now and then, and not by the writer: ground ahead of it, checkpoints, and cutting
-//! what was sealed.
+//! What has to be done for the log now and then, and not by the writer: ground ahead of it, checkpoints, cutting what
+//! was sealed, and a look at the clock.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ mod left_over;
 const CHECKPOINT_EVERY_BYTES: u64 = 64 << 20;
 /// A checkpoint is due once the log has been idle for so long: the newest group has no later witness.
 const IDLE: Duration = Duration::from_millis(200);
+/// A clock that is behind the store times by more than this is told of. Time servers move clocks by less.
+const CLOCK_BEHIND_MS_MAX: u64 = 5_000;
 /// How long the thread sleeps when nobody wakes it.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,8 @@ pub struct Housekeeper {
     next_pause: Pause,
     /// Segments that earlier openings have sealed, and may not have cut.
     left_over: VecDeque<PhysicalOffset>,
+    /// The clock was found behind the store times, and that has been told.
+    is_clock_behind: bool,
 }
 
 impl Housekeeper {
@@ -47,6 +51,7 @@ impl Housekeeper {
             checkpoint_pause: Pause::default(),
             active_pause: Pause::default(),
             next_pause: Pause::default(),
+            is_clock_behind: false,
         }
     }
 
@@ -81,6 +86,7 @@ impl Housekeeper {
     }
 
     fn work(&mut self) -> Result<bool, Cause> {
+        self.look_at_clock();
         if self.is_checkpoint_due() && !self.checkpoint_pause.lasts(self.shared.clock.monotonic()) {
             return self.checkpoint();
         }
@@ -214,6 +220,31 @@ impl Housekeeper {
             self.shared.segment_bytes
         });
         self.shared.segments.resize(base, stored_bytes);
+    }
+
+    /// Tells once of a clock that is behind the last store time, and once that it is not any more. Until it has caught up
+    /// records are stored as of that time, so what goes by their age waits too.
+    fn look_at_clock(&mut self) {
+        let stored_at_ms = self.shared.durable_point.lock().stored_at;
+        let clock_ms = self.shared.clock.wall_ms();
+        let behind_ms = stored_at_ms.saturating_sub(clock_ms);
+        if behind_ms > CLOCK_BEHIND_MS_MAX && !self.is_clock_behind {
+            self.is_clock_behind = true;
+            tracing::warn!(
+                clock_ms,
+                stored_at_ms,
+                behind_ms,
+                "the system's clock is behind the log's last store time: store times stand still, and retention by age \
+                 with them, until it has caught up"
+            );
+        } else if behind_ms == 0 && self.is_clock_behind {
+            self.is_clock_behind = false;
+            tracing::info!(
+                clock_ms,
+                stored_at_ms,
+                "the system's clock has caught up with the log's store times"
+            );
+        }
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

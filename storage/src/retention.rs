@@ -21,7 +21,9 @@ pub(crate) mod pin;
 /// What is to be kept of a log. The default keeps all of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// A segment goes once its newest record is older than this, in milliseconds of the wall clock.
+    /// A segment goes once its newest record is older than this, in milliseconds of the wall clock. Store times never go
+    /// back (see [`Clock::wall_ms`](crate::Clock::wall_ms)): after a jump of the clock ahead and back segments stay for
+    /// longer, by as much as it jumped.
     pub age_ms: Option<u64>,
     /// The oldest segments go while all of them take more than this together.
     pub bytes_max: Option<u64>,

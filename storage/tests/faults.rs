@@ -3,10 +3,11 @@
 
 mod support;
 
+use std::fmt::{self, Write};
 use std::io::{self, BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{env, thread};
 
@@ -19,6 +20,9 @@ use skylark_storage::{
     AppendError, Cause, Clock, CommitLog, Device, Files, NewRecord, OpenError, Opened, Options,
     PhysicalOffset, ReadError, Step, Stopped, SystemClock, Visibility,
 };
+
+use tracing::field::Field;
+use tracing::{Event, Metadata, span};
 
 use support::layer::{Layer, Layered};
 use support::{KIND, SEGMENT_BYTES, World, options};
@@ -469,6 +473,80 @@ fn a_clock_at_either_end_of_time_is_lived_with() {
         world.crash().unwrap();
         world.close().unwrap();
     }
+}
+
+/// Hears what is said about the clock.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut said = event.metadata().level().to_string();
+        event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
+            write!(said, " {field}={value:?}").expect("memory takes it");
+        });
+        if said.contains("clock") {
+            self.0.lock().unwrap().push(said);
+        }
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[test]
+fn a_clock_that_jumped_ahead_and_back_is_told_of_once() {
+    let heard = Heard::default();
+    let said = || heard.0.lock().unwrap().clone();
+    tracing::subscriber::with_default(heard.clone(), || {
+        let mut world = world();
+        let begun = world.clock.wall_ms();
+        let hour = 60 * 60 * 1000;
+        for (episode, ahead) in [(0, hour), (1, 2 * hour)] {
+            for wall_ms in [begun + ahead, begun + ahead - 5_000] {
+                world.clock.set_wall_ms(wall_ms);
+                world.append(&[10]).unwrap();
+                world.settle().unwrap();
+                world.step_housekeeper();
+                assert_eq!(said().len(), 2 * episode, "time servers do no less: {:?}", said());
+            }
+            for wall_ms in [begun, begun + 1, begun - hour] {
+                world.clock.set_wall_ms(wall_ms);
+                world.append(&[10]).unwrap();
+                world.settle().unwrap();
+                world.step_housekeeper();
+            }
+            assert_eq!(said().len(), 2 * episode + 1, "once: {:?}", said());
+            let warning = said().pop().unwrap();
+            let (clock, stored) = (format!("clock_ms={begun}"), format!("stored_at_ms={}", begun + ahead));
+            assert!(
+                warning.starts_with("WARN") && warning.contains(&clock) && warning.contains(&stored),
+                "{warning}"
+            );
+            assert!(warning.contains(&format!("behind_ms={ahead}")), "{warning}");
+            world.clock.set_wall_ms(begun + ahead);
+            world.settle().unwrap();
+            world.step_housekeeper();
+            assert!(
+                said().len() == 2 * episode + 2 && said().pop().unwrap().starts_with("INFO"),
+                "{:?}",
+                said()
+            );
+        }
+    });
 }
 
 // Delays.
