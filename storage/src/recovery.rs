@@ -57,7 +57,7 @@
 //! | E8  | the checkpoint says that the log was closed here                         | the log ends; no search      |
 //! | E9  | the place of the next group cannot be read, at or above `led_from`       | corruption                   |
 //! |     | the same below `led_from`                                                | cut, and doubt is reported   |
-//! |     | the same, the log having been closed here                                | the log ends                 |
+//! |     | the same, the log having been closed here                                | it is written again          |
 //! |     | the block that the end lies in cannot be read, in front of the end       | corruption                   |
 //! | E10 | anything else in the searched range cannot be read                       | cut: it is written again     |
 //! | E11 | an epoch record that the history leads to cannot be read                 | the segment's header tells   |

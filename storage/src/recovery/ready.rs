@@ -10,9 +10,9 @@ use super::scan::Tip;
 use super::search::Found;
 use super::segments::HeaderBlock;
 use super::{NextGroup, Recovered, Recovery, Scanned};
-use crate::checkpoint::{Checkpoint, CheckpointFile, EPOCH_LIMIT};
+use crate::checkpoint::{Checkpoint, CheckpointFile};
 use crate::epoch::EpochStart;
-use crate::offset::{Epoch, PhysicalOffset};
+use crate::offset::PhysicalOffset;
 use crate::segment::{BLOCK_BYTES, segment_name};
 
 impl Recovery<'_> {
@@ -112,9 +112,6 @@ impl Recovery<'_> {
         // A slot that was lost may have named an epoch that left bytes behind.
         let certain = self.file.is_some() && !self.report.slot_damaged;
         let highest_epoch = self.checkpoint.highest_epoch.max(tip.epoch);
-        if highest_epoch >= Epoch::new(EPOCH_LIMIT.get() - 2) {
-            return Err(OpenError::EpochsExhausted);
-        }
         let epoch =
             if certain || self.report.created { highest_epoch.next() } else { highest_epoch.next().next() };
         let checkpoint = Checkpoint {

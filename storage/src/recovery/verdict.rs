@@ -10,7 +10,7 @@ use super::search::{self, Found, Witness};
 use super::segments::{HeaderBlock, Segments};
 use super::{Recovery, RecoveryOptions, Scanned};
 use crate::checkpoint::{
-    CHECKPOINT_NAME, Checkpoint, CheckpointFile, FIRST_GENERATION, Loaded, SLOT_BYTES, SlotError,
+    CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, FIRST_GENERATION, Loaded, SLOT_BYTES, SlotError,
 };
 use crate::device::Files;
 use crate::epoch::EpochStart;
@@ -92,6 +92,9 @@ impl<'a> Recovery<'a> {
         self.judge_newest(scanned.tip.end)?;
         let found = self.judge_end(&scanned)?;
         let epochs = self.epochs(&scanned)?;
+        if self.checkpoint.highest_epoch.max(scanned.tip.epoch) >= Epoch::new(EPOCH_LIMIT.get() - 2) {
+            return Err(OpenError::EpochsExhausted);
+        }
         Ok((scanned, found, epochs))
     }
 
@@ -183,6 +186,7 @@ impl<'a> Recovery<'a> {
         let closed = closed && !self.believe && !self.report.slot_damaged;
         // Where the log was closed nothing stands behind the end. In front of it, in its block, something does.
         let refused = scanned.refused.filter(|at| *at < end || !closed);
+        let refused_behind = scanned.refused.filter(|at| *at >= end);
         // A follower fetches again what may have stood there.
         let doubt = refused.is_some_and(|at| at >= end && at < self.checkpoint.led_from);
         if let Some(at) = refused.filter(|_| !doubt) {
@@ -194,7 +198,7 @@ impl<'a> Recovery<'a> {
             self.report.repaired.get_or_insert(damage);
         }
         if closed {
-            return Ok(Found::default());
+            return Ok(refused_behind.map_or_else(Found::default, |at| self.blank(at)));
         }
         if self.believe || (refused.is_some() && self.repair) {
             self.give_up_behind(end);
@@ -217,6 +221,14 @@ impl<'a> Recovery<'a> {
         self.report.doubt = found.doubt;
         self.report.searched_bytes = found.searched_bytes;
         Ok(found)
+    }
+
+    /// What there is to do about a block that cannot be read, and holds nothing: once groups go on in front of it, nobody
+    /// could say that any more.
+    fn blank(&mut self, block: PhysicalOffset) -> Found {
+        self.unreadable.insert(block);
+        let block_end = block.advance(BLOCK_BYTES);
+        Found { remains: vec![block..block_end], searched_end: block_end, ..Found::default() }
     }
 
     /// Gives up the segments behind the one that takes the group behind `end`.

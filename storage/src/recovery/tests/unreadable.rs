@@ -141,8 +141,12 @@ fn e9_nothing_stands_behind_the_end_of_a_closed_log() {
     let mut log = log(3);
     log.store_checkpoint(true).unwrap();
     wear_out(&log.disk, log.tip.end.align_up(BLOCK_BYTES));
-    let recovered = recover(&log.disk.kill(), &OPTIONS).unwrap();
-    assert_eq!(recovered.end, log.tip.end);
+    let end = log.tip.end;
+    let reopened = Sketch::open(log.disk.kill(), &OPTIONS, log.groups).unwrap();
+    assert_eq!(reopened.report.end, end);
+    assert_eq!(reopened.report.unreadable, unreadable(segment(0), end.align_up(BLOCK_BYTES).get()));
+    // Nor is it in the way of the next opening, before which something else may have been acknowledged.
+    keeps(&reopened.disk, &reopened.groups);
 }
 
 #[test]
