@@ -7,7 +7,9 @@ use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::recovery::{Evidence, RecoveryOptions, recover};
 use skylark_storage::segment::{SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader, segment_name};
-use skylark_storage::{CommitLog, Files, Kind, NewRecord, OpenError, Opened, Options, PhysicalOffset, Step};
+use skylark_storage::{
+    CommitLog, Files, Kind, NewRecord, OpenError, Opened, Options, PhysicalOffset, ReadError, Step,
+};
 use zerocopy::IntoBytes;
 
 fn open(disk: &Disk) -> Opened<()> {
@@ -71,6 +73,32 @@ fn a_repair_without_progress_ends() {
     let refused = recover(&disk, &options).err().expect("there is nothing left to give up");
     let OpenError::Corrupt(corruption) = refused else { panic!("{refused}") };
     assert_eq!((corruption.evidence, corruption.at), (Evidence::EpochHistory, base.advance(5000)));
+}
+
+/// A reader was handed the whole group, of which the rest was written over.
+#[test]
+fn a_scan_ends_where_a_checkpoint_ends_the_log_inside_a_group() {
+    let disk = Disk::new(1);
+    let mut opened = open(&disk);
+    append(&mut opened, b"whole");
+    let whole = opened.log.durable().get();
+    append(&mut opened, &[7; 100]);
+    opened.log.close();
+    while opened.writer.step() == Step::Worked {}
+    drop(opened);
+
+    let loaded = CheckpointFile::load(&disk).expect("the disk works").expect("there is a checkpoint");
+    let Ok(mut file) = loaded.file else { panic!("no slot is sound") };
+    let inside = whole.advance(64);
+    let next = Checkpoint { durable_end: inside, ..*file.current() };
+    file.store(next).expect("the disk works");
+
+    let opened = open(&disk.kill());
+    assert_eq!(opened.recovery.end, inside);
+    let groups: Vec<_> = opened.log.scan(PhysicalOffset::ZERO).collect();
+    let [sound @ .., last] = &groups[..] else { panic!("there are groups") };
+    assert!(sound.iter().all(|group| group.as_ref().is_ok_and(|group| group.end <= whole)));
+    assert!(matches!(last, Err(ReadError::NotVisible { at, .. }) if *at == whole), "{last:?}");
 }
 
 #[test]

@@ -143,6 +143,11 @@ impl<'a> Scan<'a> {
                 }
             }
         }
+        // Visibility ends between groups, unless a checkpoint that nobody has written says otherwise.
+        let visible_end = self.shared.visible().get();
+        if end > visible_end {
+            return Err(ReadError::NotVisible { at: start, visible_end });
+        }
         let created_at = self.created_at(start)?;
         Ok(Group { start, end, created_at, epoch, chain: chain.finish(&header), bytes })
     }
