@@ -148,7 +148,7 @@ impl Ground {
             };
             match outcome {
                 // What is set aside for the next segment serves this one first.
-                Err(error) if error.is_full() && self.give_up_spare(stages)? => {}
+                Err(error) if error.is_full() && self.draw_on_spare(stages)? => {}
                 outcome => outcome?,
             }
         }
@@ -349,26 +349,22 @@ impl Ground {
         self.files.sync_directory(DIRECTORY).map_err(Unready::InDoubt)
     }
 
-    /// Gives the next segment's room back to the disk; whether it had any.
-    fn give_up_spare(&self, stages: &mut Stages) -> Result<bool, Unready> {
-        match &mut stages.spare {
-            Spare::None => Ok(false),
-            Spare::Filling(_) => {
-                stages.spare = Spare::None;
-                self.files.remove(SPARE).map_err(Unready::Refused)?;
-                // Until then a power cut may bring it back, so that its room is not free.
-                self.sync_names()?;
-                Ok(true)
-            }
-            // A checkpoint may name it, so the file stays.
-            Spare::Placed(stage) if stage.filled_bytes > 0 => {
-                stage.file.set_len(0).map_err(Unready::Refused)?;
-                stage.filled_bytes = 0;
-                stage.file.sync().map_err(Unready::InDoubt)?;
-                Ok(true)
-            }
-            Spare::Placed(_) => Ok(false),
+    /// Gives a step of the next segment's room back to the disk; whether it had any. No more at a time: until it is taken
+    /// for the segment in use anybody can have it, and the rest stays this log's.
+    fn draw_on_spare(&self, stages: &mut Stages) -> Result<bool, Unready> {
+        let (Spare::Filling(stage) | Spare::Placed(stage)) = &mut stages.spare else { return Ok(false) };
+        // A step that was refused may have left a part of itself behind what is filled.
+        let held_bytes = stage.file.len().map_err(Unready::Refused)?;
+        if held_bytes == 0 {
+            return Ok(false);
         }
+        let left_bytes = stage.filled_bytes.min(held_bytes.saturating_sub(self.step_bytes));
+        let left_bytes = left_bytes / BLOCK_BYTES * BLOCK_BYTES;
+        stage.file.set_len(left_bytes).map_err(Unready::Refused)?;
+        stage.filled_bytes = left_bytes;
+        // Until then a power cut may bring it back, so that its room is not free.
+        stage.file.sync().map_err(Unready::InDoubt)?;
+        Ok(true)
     }
 
     fn create_spare(&self) -> io::Result<Stage> {

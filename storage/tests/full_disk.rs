@@ -385,6 +385,13 @@ fn the_spare_gives_way_to_the_segment_in_use() {
     let next = segment::segment_name(PhysicalOffset::new(2 * SEGMENT_BYTES));
     let next_bytes = |world: &World| world.disk.open(&next).unwrap().len().unwrap();
     assert_eq!(next_bytes(&world), SEGMENT_BYTES, "all of the next segment is there, of this one a part");
+    world.disk.set_space_left(Some(0));
+    while next_bytes(&world) == SEGMENT_BYTES {
+        world.append(&[3000]).unwrap();
+        round(&mut world);
+    }
+    let drawn_bytes = SEGMENT_BYTES - next_bytes(&world);
+    assert!(drawn_bytes <= SEGMENT_BYTES / 8, "{drawn_bytes} at once: what is not needed yet others could take");
     held_back(&mut world, 0);
     let end = world.frontiers().durable_end.get();
     assert!(end > 2 * SEGMENT_BYTES - 8192, "the segment was used to its end: {end}");
