@@ -54,6 +54,11 @@ impl Directory {
         Ok(Self { segments, unfinished })
     }
 
+    /// How long the file of the segment at `base` is.
+    pub(super) fn file_bytes(&self, base: PhysicalOffset) -> u64 {
+        self.segments.iter().find(|segment| segment.base == base).map_or(0, |segment| segment.file_bytes)
+    }
+
     /// Whether no segment holds a byte that is not zero. Where there is a checkpoint nobody asks.
     pub(super) fn is_blank(&self, files: &dyn Files) -> io::Result<bool> {
         for segment in &self.segments {

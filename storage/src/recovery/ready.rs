@@ -57,7 +57,9 @@ impl Recovery<'_> {
             } else {
                 base
             };
-            (from < to).then(|| from..to.align_up(BLOCK_BYTES))
+            // As far as there is a file: writing again needs no space.
+            let file_end = base.advance(self.directory.file_bytes(base));
+            (from < to).then(|| from..to.align_up(BLOCK_BYTES).min(file_end))
         });
         ranges.flatten().collect()
     }

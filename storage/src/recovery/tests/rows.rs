@@ -636,6 +636,17 @@ fn what_was_known_to_be_durable_is_not_written_again() {
 }
 
 #[test]
+fn a_preview_counts_what_the_file_has() {
+    let log = log(2);
+    // A file that was cut where its last group ends, and not at a block's end.
+    let file_bytes = log.tip.end.get();
+    log.disk.open(&segment(0)).unwrap().set_len(file_bytes).unwrap();
+    let previewed = preview(&log.disk, &OPTIONS).unwrap();
+    assert_eq!(recover(&log.disk, &OPTIONS).unwrap().report, previewed);
+    assert!(!previewed.rewritten_bytes.is_multiple_of(4096));
+}
+
+#[test]
 fn a_new_log_has_the_id_it_was_given_or_a_random_one() {
     let id = |options: &RecoveryOptions| recover(&Disk::new(1), options).unwrap().checkpoint.current().log_id;
     assert_eq!(Some(id(&OPTIONS)), OPTIONS.log_id);
