@@ -391,7 +391,10 @@ fn the_spare_gives_way_to_the_segment_in_use() {
         round(&mut world);
     }
     let drawn_bytes = SEGMENT_BYTES - next_bytes(&world);
-    assert!(drawn_bytes <= SEGMENT_BYTES / 8, "{drawn_bytes} at once: what is not needed yet others could take");
+    assert!(
+        drawn_bytes <= SEGMENT_BYTES / 8,
+        "{drawn_bytes} at once: what is not needed yet others could take"
+    );
     held_back(&mut world, 0);
     let end = world.frontiers().durable_end.get();
     assert!(end > 2 * SEGMENT_BYTES - 8192, "the segment was used to its end: {end}");

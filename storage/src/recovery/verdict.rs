@@ -186,7 +186,6 @@ impl<'a> Recovery<'a> {
         let closed = closed && !self.believe && !self.report.slot_damaged;
         // Where the log was closed nothing stands behind the end. In front of it, in its block, something does.
         let refused = scanned.refused.filter(|at| *at < end || !closed);
-        let refused_behind = scanned.refused.filter(|at| *at >= end);
         // A follower fetches again what may have stood there.
         let doubt = refused.is_some_and(|at| at >= end && at < self.checkpoint.led_from);
         if let Some(at) = refused.filter(|_| !doubt) {
@@ -198,7 +197,8 @@ impl<'a> Recovery<'a> {
             self.report.repaired.get_or_insert(damage);
         }
         if closed {
-            return Ok(refused_behind.map_or_else(Found::default, |at| self.blank(at)));
+            self.unreadable.extend(scanned.refused);
+            return Ok(self.blank(end));
         }
         if self.believe || (refused.is_some() && self.repair) {
             self.give_up_behind(end);
@@ -223,12 +223,14 @@ impl<'a> Recovery<'a> {
         Ok(found)
     }
 
-    /// What there is to do about a block that cannot be read, and holds nothing: once groups go on in front of it, nobody
-    /// could say that any more.
-    fn blank(&mut self, block: PhysicalOffset) -> Found {
-        self.unreadable.insert(block);
-        let block_end = block.advance(BLOCK_BYTES);
-        Found { remains: vec![block..block_end], searched_end: block_end, ..Found::default() }
+    /// What there is to do about blocks that were met behind the end of a closed log and cannot be read. They hold nothing,
+    /// but once groups go on in front of them nobody could say that any more.
+    fn blank(&self, end: PhysicalOffset) -> Found {
+        let limit = self.segments.limit_of(self.checkpoint.newest_segment);
+        let blocks = self.unreadable.range(end..).filter(|block| **block < limit);
+        let remains: Vec<_> = blocks.map(|block| *block..block.advance(BLOCK_BYTES)).collect();
+        let searched_end = remains.last().map_or(PhysicalOffset::ZERO, |last| last.end);
+        Found { remains, searched_end, ..Found::default() }
     }
 
     /// Gives up the segments behind the one that takes the group behind `end`.

@@ -139,14 +139,17 @@ fn e9_a_follower_fetches_again_what_it_cannot_read() {
 #[test]
 fn e9_nothing_stands_behind_the_end_of_a_closed_log() {
     let mut log = log(3);
+    log.name_segment(PhysicalOffset::new(SEGMENT)).unwrap();
     log.store_checkpoint(true).unwrap();
     wear_out(&log.disk, log.tip.end.align_up(BLOCK_BYTES));
+    wear_out(&log.disk, PhysicalOffset::new(SEGMENT));
     let end = log.tip.end;
     let reopened = Sketch::open(log.disk.kill(), &OPTIONS, log.groups).unwrap();
     assert_eq!(reopened.report.end, end);
-    assert_eq!(reopened.report.unreadable, unreadable(segment(0), end.align_up(BLOCK_BYTES).get()));
+    let worn = [unreadable(segment(0), end.align_up(BLOCK_BYTES).get()), unreadable(segment(1), 0)].concat();
+    assert_eq!((reopened.report.unreadable, reopened.report.cut_bytes), (worn, 8192));
     // Nor is it in the way of the next opening, before which something else may have been acknowledged.
-    keeps(&reopened.disk, &reopened.groups);
+    assert_eq!(keeps(&reopened.disk, &reopened.groups).unreadable, []);
 }
 
 #[test]
