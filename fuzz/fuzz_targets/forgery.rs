@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use skylark_fuzz::disk::Edited;
 use skylark_fuzz::forge::forge;
 use skylark_fuzz::input::Input;
 use skylark_fuzz::oracle;
@@ -13,5 +14,5 @@ fuzz_target!(|bytes: &[u8]| {
     let repair = input.byte() & 1 == 1;
     let disk = Disk::new(1);
     forge(&disk, &mut input);
-    oracle::check(&disk, repair, |_| ());
+    oracle::check(&disk, repair, Edited { forged: true, ..Edited::default() }, |_, _| ());
 });

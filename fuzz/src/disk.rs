@@ -78,11 +78,13 @@ pub fn template(close: bool) -> Template {
     Template { disk, payloads }
 }
 
-/// The bytes of every segment file that is there.
+/// The bytes of every segment file that is there, those that cannot be read too.
 pub fn segments(disk: &Disk) -> BTreeMap<PhysicalOffset, Vec<u8>> {
+    let disk = disk.kill();
+    disk.heal_reads();
     let names = disk.list("log").expect("the disk works");
     let bases = names.iter().filter_map(|name| segment_base(name));
-    bases.map(|base| (base, contents(disk, &segment_name(base)))).collect()
+    bases.map(|base| (base, contents(&disk, &segment_name(base)))).collect()
 }
 
 /// The bytes of a file that is there.
@@ -106,16 +108,27 @@ fn name(disk: &Disk, input: &mut Input<'_>) -> String {
 }
 
 /// What the first byte of an edit chooses.
-pub const EDITS: u8 = 10;
+pub const EDITS: u8 = 11;
 /// The edit that forges a checkpoint.
 pub const FORGE_CHECKPOINT: u8 = 9;
 
+/// What edits have done that allows an opening more than others.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edited {
+    /// What checksums protect may be forged.
+    pub forged: bool,
+    /// A flush will fail.
+    pub faulty: bool,
+    /// So many blocks cannot be read.
+    pub worn_blocks: u64,
+}
+
 /// Makes one edit: bytes flipped, overwritten, zeroed and copied about, files cut, swapped, removed and created, a
-/// flush that fails. Returns whether it could forge what checksums protect.
+/// flush that fails, a sector that cannot be read.
 ///
 /// # Errors
 /// When the disk refuses it; then it is none.
-pub fn edit(disk: &Disk, input: &mut Input<'_>) -> io::Result<bool> {
+pub fn edit(disk: &Disk, input: &mut Input<'_>, edited: &mut Edited) -> io::Result<()> {
     let kind = input.byte();
     let file_name = name(disk, input);
     let at = input.number() % FILE_BYTES_MAX;
@@ -138,8 +151,11 @@ pub fn edit(disk: &Disk, input: &mut Input<'_>) -> io::Result<bool> {
             disk.open(&file_name)?.write_at(at / 8 * 8, &bytes[..read])?;
         }
         7 => drop(disk.create(&file_name)?),
-        8 => disk.fail_flush(1 + at % 8),
-        _ => {
+        8 => {
+            disk.fail_flush(1 + at % 8);
+            edited.faulty = true;
+        }
+        FORGE_CHECKPOINT => {
             let slot = u64::from(input.byte() % 2) * 4096;
             let file = disk.open("CHECKPOINT")?;
             let mut bytes = [0; 112];
@@ -149,10 +165,14 @@ pub fn edit(disk: &Disk, input: &mut Input<'_>) -> io::Result<bool> {
             let crc = crc32c(&bytes[..108]);
             bytes[108..].copy_from_slice(&crc.to_le_bytes());
             file.write_at(slot, &bytes)?;
-            return Ok(true);
+            edited.forged = true;
+        }
+        _ => {
+            disk.fail_reads(&file_name, at..at + 1)?;
+            edited.worn_blocks += 1;
         }
     }
-    Ok(false)
+    Ok(())
 }
 
 /// The checksum of all our formats, not by the library that they use.
