@@ -77,7 +77,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     broker.applied.wait_blocking(prepared)?;
     info!(choice = %config.device, device = %files.chosen_device(), "how the log reaches the disk");
     if config.device == DeviceChoice::Auto {
-        // Nobody waits for it, not even whoever stops the broker: the next start measures again.
+        // Nobody waits for it, not even whoever stops the broker: then the next start measures.
         drop(spawn("calibration", move || calibrate(&files))?);
     }
     let timed = Arc::clone(&broker);
@@ -249,7 +249,7 @@ fn cannot_listen(address: std::net::SocketAddr) -> impl FnOnce(io::Error) -> Fai
 }
 
 fn calibrate(files: &Directory) {
-    if let Err(error) = files.calibrate() {
+    if let Err(error) = files.calibrate_if_due() {
         warn!(%error, device = %files.chosen_device(), "the devices cannot be measured; the log keeps the one it has");
     }
 }

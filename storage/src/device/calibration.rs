@@ -19,6 +19,8 @@ pub struct Calibration {
     pub machine: Machine,
     /// Every device of the build, in the order of [`DeviceKind::ALL`].
     pub measured: Vec<Measured>,
+    /// When, in milliseconds since 1970.
+    pub measured_at: u64,
     /// The device whose worst distance from the best of any group size is the least.
     pub choice: DeviceKind,
 }
@@ -31,7 +33,7 @@ pub struct Machine {
     pub release: String,
     /// Release of the kernel.
     pub kernel: String,
-    /// The id of the file system, as `statvfs` tells it.
+    /// The id of the segments' file system, as `statvfs` tells it.
     pub file_system: u64,
 }
 
@@ -41,26 +43,54 @@ impl Machine {
         Ok(Self {
             release: env!("CARGO_PKG_VERSION").to_owned(),
             kernel,
-            file_system: rustix::fs::statvfs(directory.path(""))?.f_fsid,
+            file_system: file_system(directory)?,
         })
     }
+}
+
+/// Of the segments, which may lie elsewhere than the rest of the directory; of the directory before there are any.
+fn file_system(directory: &Directory) -> io::Result<u64> {
+    let found = match rustix::fs::statvfs(directory.path("log")) {
+        Err(rustix::io::Errno::NOENT) => rustix::fs::statvfs(directory.path("")),
+        found => found,
+    };
+    Ok(found?.f_fsid)
 }
 
 /// Relative to the data directory.
 const NAME: &str = "DEVICE";
 /// Where it is written before it replaces the one before.
 const NEW_NAME: &str = "DEVICE.tmp";
-const TITLE: &str = "skylark-storage device calibration 1";
+const TITLE: &str = "skylark-storage device calibration 2";
 /// No record is longer; a longer file is none.
 const BYTES_MAX: u64 = 16 << 10;
 /// Who is in use stays within so many percent of the best: less is chance.
 const MARGIN_PERCENT: u128 = 5;
+/// Disks age, and what else uses them changes.
+const VALID_MS: u64 = 7 * 24 * 3_600_000;
 
 impl Calibration {
     /// Chooses from figures; `incumbent` is what has been in use.
-    pub(super) fn new(machine: Machine, measured: Vec<Measured>, incumbent: DeviceKind) -> Self {
+    pub(super) fn new(
+        machine: Machine,
+        measured: Vec<Measured>,
+        measured_at: u64,
+        incumbent: DeviceKind,
+    ) -> Self {
         let choice = choose(&measured, incumbent);
-        Self { machine, measured, choice }
+        Self { machine, measured, measured_at, choice }
+    }
+
+    /// Whether it is too old to go by at `now`, in milliseconds since 1970. One from the future is: the clock was wrong
+    /// then or is now, so nobody knows how old it is.
+    pub(super) fn is_outdated(&self, now: u64) -> bool {
+        now.checked_sub(self.measured_at).is_none_or(|age_ms| age_ms >= VALID_MS)
+    }
+
+    /// What was measured, for a person.
+    pub(super) fn figures(&self) -> String {
+        let figures: Vec<String> = self.measured.iter().map(Measured::to_string).collect();
+        figures.join("; ")
     }
 
     /// What the directory remembers. A record that cannot be read is as good as none: measuring makes another.
@@ -90,8 +120,10 @@ impl Calibration {
 
     /// One line for each fact; the last is a checksum of those before.
     fn to_text(&self) -> String {
-        let Self { machine: Machine { release, kernel, file_system }, measured, choice } = self;
-        let mut text = format!("{TITLE}\nrelease {release}\nkernel {kernel}\nfile-system {file_system:x}\n");
+        let Self { machine: Machine { release, kernel, file_system }, measured, measured_at, choice } = self;
+        let mut text = format!(
+            "{TITLE}\nrelease {release}\nkernel {kernel}\nfile-system {file_system:x}\nmeasured-at {measured_at}\n"
+        );
         for Measured { kind, medians } in measured {
             match medians {
                 Ok(medians) => {
@@ -128,6 +160,7 @@ impl Calibration {
             kernel: fact("kernel")?.to_owned(),
             file_system: u64::from_str_radix(fact("file-system")?, 16).ok()?,
         };
+        let measured_at = fact("measured-at")?.parse().ok()?;
         let (mut measured, mut choice) = (Vec::new(), None);
         for line in lines {
             let (key, value) = line.split_once(' ')?;
@@ -141,7 +174,7 @@ impl Calibration {
                 _ => return None,
             }
         }
-        Some(Self { machine, measured, choice: choice? })
+        Some(Self { machine, measured, measured_at, choice: choice? })
     }
 }
 

@@ -13,10 +13,11 @@ use super::calibration::{Calibration, Machine};
 use super::direct::DirectDevice;
 use super::kind::{DeviceChoice, DeviceKind};
 use super::open_file::{OpenFile, about};
-use super::probe::{self, Measured};
+use super::probe;
 #[cfg(feature = "uring")]
 use super::uring::UringDevice;
 use super::{Device, File, Files, Space};
+use crate::clock::{Clock, SystemClock};
 
 /// A data directory of the real file system. Clones share what was chosen for it.
 ///
@@ -89,19 +90,40 @@ impl Directory {
     /// Measures every device of this build in this directory, chooses the best, records figures and choice in the
     /// file `DEVICE`, and logs them. A log that is open with [`DeviceChoice::Auto`] changes over at its next segment.
     ///
-    /// Takes up to two seconds on a healthy disk and writes about 16 MiB, on files of its own. Blocks: for a
+    /// Takes up to two seconds on a healthy disk and writes about 30 MiB, on files of its own. Blocks: for a
     /// background thread.
     ///
     /// # Errors
     /// When the directory takes no file, or [`DeviceKind::Buffered`] cannot write. The choice is what it was.
     pub fn calibrate(&self) -> io::Result<Calibration> {
         let measured = probe::probe(self)?;
-        let calibration = Calibration::new(Machine::current(self)?, measured, self.chosen_device());
-        let figures: Vec<String> = calibration.measured.iter().map(Measured::to_string).collect();
-        tracing::info!(device = %calibration.choice, figures = figures.join("; "), "devices measured");
+        let measured_at = SystemClock::new().wall_ms();
+        let calibration =
+            Calibration::new(Machine::current(self)?, measured, measured_at, self.chosen_device());
+        tracing::info!(device = %calibration.choice, figures = calibration.figures(), "devices measured");
         calibration.store(self)?;
         self.choose(calibration.choice);
         Ok(calibration)
+    }
+
+    /// As [`Self::calibrate`], unless the latest calibration still holds (see [`Self::calibration`]) and is younger than
+    /// a week: then nothing is measured, so that a start disturbs nobody, and the recorded choice goes on.
+    ///
+    /// # Errors
+    /// As [`Self::calibrate`].
+    pub fn calibrate_if_due(&self) -> io::Result<Calibration> {
+        let now = SystemClock::new().wall_ms();
+        let Some(recorded) = self.calibration().filter(|recorded| !recorded.is_outdated(now)) else {
+            return self.calibrate();
+        };
+        tracing::info!(
+            device = %recorded.choice,
+            hours_ago = now.saturating_sub(recorded.measured_at) / 3_600_000,
+            figures = recorded.figures(),
+            "devices were measured by an earlier start, and are not measured again"
+        );
+        self.choose(recorded.choice);
+        Ok(recorded)
     }
 
     pub(super) fn choose(&self, kind: DeviceKind) {

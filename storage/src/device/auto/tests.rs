@@ -40,6 +40,24 @@ fn a_calibration_measures_chooses_and_is_remembered() {
 }
 
 #[test]
+fn a_start_measures_only_what_is_not_known() {
+    let (temporary, directory) = directory();
+    let first = directory.calibrate_if_due().unwrap();
+    let again = Directory::open(temporary.path()).unwrap();
+    assert_eq!(again.calibrate_if_due().unwrap(), first, "to the nanosecond: nothing was measured");
+    assert_eq!(again.chosen_device(), first.choice);
+
+    let mut old = first.clone();
+    old.measured_at -= 8 * 24 * 3_600_000;
+    old.store(&directory).unwrap();
+    assert!(again.calibrate_if_due().unwrap().measured_at >= first.measured_at);
+    let mut elsewhere = first.clone();
+    elsewhere.machine.file_system ^= 1;
+    elsewhere.store(&directory).unwrap();
+    assert_eq!(again.calibrate_if_due().unwrap().machine, first.machine);
+}
+
+#[test]
 fn a_choice_takes_effect_at_the_next_segment() {
     let (_temporary, directory) = directory();
     for name in ["a", "b"] {

@@ -35,21 +35,32 @@ fn calibration() -> Calibration {
     let mut measured = measured(&[(DeviceKind::Buffered, [100, 200, 500])]);
     measured.push(Measured { kind: DeviceKind::Direct, medians: Err("said: no (22)".to_owned()) });
     let machine = Machine { release: "0.1.0".into(), kernel: "6.18.1-x".into(), file_system: 0xfe00 };
-    Calibration { machine, measured, choice: DeviceKind::Buffered }
+    Calibration { machine, measured, measured_at: 1_700_000_000_000, choice: DeviceKind::Buffered }
 }
 
 #[test]
 fn a_record_says_what_was_measured() {
     let text = calibration().to_text();
-    let expected = "skylark-storage device calibration 1\n\
+    let expected = "skylark-storage device calibration 2\n\
         release 0.1.0\n\
         kernel 6.18.1-x\n\
         file-system fe00\n\
+        measured-at 1700000000000\n\
         nanoseconds buffered 4096=100000 65536=200000 524288=500000\n\
         unusable direct said: no (22)\n\
         choice buffered\n";
     assert_eq!(text, format!("{expected}crc32c {:08x}\n", crc32c(expected.as_bytes())));
     assert_eq!(Calibration::parse(&text), Some(calibration()));
+}
+
+#[test]
+fn a_record_is_gone_by_for_a_week() {
+    const DAY_MS: u64 = 24 * 3_600_000;
+    let recorded = calibration();
+    let after = |ms: u64| recorded.is_outdated(recorded.measured_at + ms);
+    assert!(!after(0) && !after(7 * DAY_MS - 1));
+    assert!(after(7 * DAY_MS));
+    assert!(recorded.is_outdated(recorded.measured_at - 1), "who knows when that was");
 }
 
 #[test]
