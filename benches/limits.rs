@@ -1,7 +1,7 @@
 //! How close does the log come to the limit of the disk under it?
 //!
-//! One command, one run, one table: every figure of the log stands beside a reference that was measured in the same
-//! round. Figures are medians over the rounds, with the lowest and the highest; ratios are taken within a round.
+//! One command, one run, one table: every figure of the log stands beside a reference that was measured right before and
+//! right after it. Figures are medians, with the lowest and the highest; ratios are taken between neighbours.
 //!
 //! | part           | asks                                                                    | module             |
 //! |----------------|-------------------------------------------------------------------------|--------------------|
@@ -12,7 +12,8 @@
 //! | `isolation`    | who else moves the slowest appends?                                      | [`isolation`]      |
 //! | `recovery`     | how long after `kill -9` until the first append? how fast is all checked? | [`recovery`]      |
 //!
-//! What it comes to is in [`report`], where the run happened in [`machine`].
+//! What must be shown is in [`lines`], how figures are noted and held against that in [`cell`] and [`report`], how a
+//! contestant and its references take turns in [`beside`], and where the run happened in [`machine`].
 
 use std::error::Error;
 use std::io::Write;
@@ -31,9 +32,12 @@ use device::Figures;
 use machine::Machine;
 use report::Report;
 
+pub mod beside;
+pub mod cell;
 pub mod device;
 pub mod durable;
 pub mod isolation;
+pub mod lines;
 pub mod machine;
 pub mod recovery;
 pub mod report;
@@ -41,16 +45,19 @@ pub mod space;
 pub mod victim;
 pub mod written;
 
-/// Puts the log beside the device's own limits.
+/// Puts the log beside the device's own limits, and says what of all that must be shown holds.
 #[derive(Parser)]
-#[command(about, long_about = None)]
+#[command(about, long_about = None, after_help = EXITS)]
 struct Arguments {
     /// How often everything is measured; figures are medians.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// How long each contestant is measured in a round.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 0.75)]
     seconds: f64,
+    /// End with 1 unless every line of what must be shown holds that this run was to measure.
+    #[arg(long)]
+    judge: bool,
     /// Cells to run, by the beginnings of their names; all if none is given.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
@@ -72,6 +79,11 @@ struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
 }
+
+const EXITS: &str = "\
+Ends with 0 when everything was measured that was asked for, whatever came of it; with --judge only when no line falls \
+short or could not be measured, and with 1 otherwise. Lines that --only leaves out are listed as not measured, and \
+count for nothing. Ends with 2 when the run itself fails.";
 
 /// What this program does in the processes that it starts and kills.
 #[derive(Subcommand)]
@@ -114,21 +126,23 @@ impl Plan<'_> {
 
 /// Measures what the command line asks for, and prints it. `peers` are put beside the log.
 pub fn main(peers: &[&dyn Peer]) -> ExitCode {
-    match run(Arguments::parse(), peers) {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&Arguments::parse(), peers) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("{error}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }
 
-fn run(arguments: Arguments, peers: &[&dyn Peer]) -> Result<(), Box<dyn Error>> {
+/// Whether all is well, as far as anybody wants to know.
+fn run(arguments: &Arguments, peers: &[&dyn Peer]) -> Result<bool, Box<dyn Error>> {
     if let Some(Role::Victim(arguments)) = &arguments.role {
-        return victim::run(arguments);
+        return victim::run(arguments).map(|()| true);
     }
     let directory = scratch::directory(&arguments.directory.clone().unwrap_or_else(scratch::parent));
-    let plan = plan(&arguments, peers, directory.path().to_owned())?;
+    let plan = plan(arguments, peers, directory.path().to_owned())?;
     let mut report = Report::new(Machine::find(directory.path()), arguments.rounds, plan.times);
     let figures = Figures::measure(&plan, &mut report)?;
     durable::run(&plan, &figures, &mut report)?;
@@ -136,13 +150,14 @@ fn run(arguments: Arguments, peers: &[&dyn Peer]) -> Result<(), Box<dyn Error>> 
     space::run(&plan, &mut report);
     isolation::run(&plan, &mut report)?;
     recovery::run(&plan, &mut report)?;
+    lines::judge(&plan, &mut report);
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", report.verdicts())?;
     if let Some(path) = &arguments.json {
         std::fs::write(path, serde_json::to_vec_pretty(&report.to_json())?)?;
     }
     scratch::clear(directory);
-    Ok(())
+    Ok(!arguments.judge || report.holds())
 }
 
 fn plan<'a>(
@@ -173,12 +188,12 @@ fn plan<'a>(
     let measured = Duration::from_secs_f64(arguments.seconds);
     Ok(Plan {
         rounds: arguments.rounds,
-        times: Times { warm: (measured / 3).max(Duration::from_millis(100)), measured },
+        times: Times { warm: (measured / 3).max(Duration::from_millis(20)), measured },
         directory,
         devices,
         peers,
         recovery_bytes: arguments.recovery_mib << 20,
         written_bytes: arguments.written_mib << 20,
-        only: arguments.only.clone(),
+        only: arguments.only.iter().filter(|only| !only.is_empty()).cloned().collect(),
     })
 }

@@ -21,7 +21,7 @@ use skylark_storage::{CommitLog, Opened, Options, Step, SystemClock};
 
 fn open(directory: &Path) -> Opened<u64> {
     let files = devices::open(directory, devices::by_itself()).expect("the directory can be used");
-    let opened = CommitLog::open(files, Arc::new(SystemClock::new()), Options::default(), 0);
+    let opened = CommitLog::open(Arc::new(files), Arc::new(SystemClock::new()), Options::default(), 0);
     opened.expect("the log is sound")
 }
 

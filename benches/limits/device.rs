@@ -1,7 +1,8 @@
 //! The disk's own figures, without any log.
 //!
-//! - **S**: one block of 4 KiB, which is what a record of 1 KiB takes alone, written and flushed again and again, from
-//!   the beginning to the end of a file that was written before.
+//! - **S**: 1 KiB written with `pwrite` behind the 1 KiB before it, and flushed with `fdatasync`, again and again, in a
+//!   file that was written before. Beside it, the same with whole blocks of 4 KiB, which is what a lone record takes in
+//!   the log, also past the page cache.
 //! - **W**: 1 GiB written in pieces of 1 MiB and flushed once, into a file as the log's segments are: written before,
 //!   and nothing of it cached. Beside it, into a new file, and past the page cache.
 //! - **B**: one thread that appends, writes and flushes, with nobody to wake: records encoded as the log's, with both
@@ -12,20 +13,26 @@ use std::path::PathBuf;
 
 use crate::support::aligned::{Aligned, BLOCK_BYTES};
 use crate::support::bare::{Bound, Primitive, Stream, WrittenFile, repeat};
-use crate::support::load::Outcome;
+use crate::support::load::{Outcome, Times};
 use crate::support::records::{PAYLOAD_BYTES, Payload};
 
 use super::Plan;
-use super::report::{Cell, Report};
+use super::beside::Windows;
+use super::cell::Cell;
+use super::report::Report;
 
 /// Records in a group of the bound.
 pub const GROUPS: [usize; 4] = [1, 16, 128, 512];
 
 const FILE_BYTES: u64 = 512 << 20;
+const SINGLE_FILE_BYTES: u64 = 16 << 20;
 const STREAM_BYTES: u64 = 1 << 30;
 const STREAM_MB: f64 = STREAM_BYTES as f64 / 1e6;
 
-/// Which primitive is the faster one, for S and for each group size of B.
+/// What S writes at a time.
+const SINGLE_BYTES: usize = 1 << 10;
+
+/// Which primitive is the fastest one for each group size of B.
 pub struct Figures {
     faster: Vec<(usize, Primitive)>,
     directory: PathBuf,
@@ -38,19 +45,20 @@ impl Figures {
     /// When the disk refuses.
     pub fn measure(plan: &Plan<'_>, report: &mut Report) -> Result<Self, Box<dyn Error>> {
         let figures = Self { faster: Vec::new(), directory: plan.directory.clone() };
-        let mut single = Cell::new("device/S", "How long does it take to write 4 KiB and flush them?");
+        let times = Windows::of(plan.times.measured).contestant;
+        let mut single = Cell::new("device/S", "How long does it take to write 1 KiB and flush it?");
         let mut bound = Cell::new(
             "device/B",
             "How many records of 1 KiB a second does one thread append, write and flush, in groups?",
         );
         for round in 0..plan.rounds {
+            note_single(&mut single, "S: 1 KiB, pwrite + fdatasync", &figures.single(times)?);
             for primitive in Primitive::ALL {
-                let Ok(outcome) = figures.single_by(plan, primitive) else { continue };
-                single.note(&format!("S: {}", primitive.name()), "p50 µs", outcome.latencies.at_us(0.5));
-                single.note(&format!("S: {}", primitive.name()), "p99 µs", outcome.latencies.at_us(0.99));
+                let Ok(outcome) = figures.block_by(times, primitive) else { continue };
+                note_single(&mut single, &format!("4 KiB, {}", primitive.name()), &outcome);
             }
             for (group, primitive) in GROUPS.iter().flat_map(|group| Primitive::ALL.map(|p| (*group, p))) {
-                let Ok(outcome) = figures.bound_by(plan, group, primitive) else { continue };
+                let Ok(outcome) = figures.bound_by(times, group, primitive) else { continue };
                 bound.note_outcome(&bound_name(group, primitive), &outcome);
             }
             eprintln!("device: round {} of {}", round + 1, plan.rounds);
@@ -82,22 +90,32 @@ impl Figures {
         Ok(figures)
     }
 
-    /// S once more, for a round of a cell.
+    /// S for so long.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn single(&self, plan: &Plan<'_>) -> std::io::Result<Outcome> {
-        self.single_by(plan, Primitive::Buffered)
+    pub fn single(&self, times: Times) -> std::io::Result<Outcome> {
+        let mut file = WrittenFile::open_or_create_cached(&self.directory.join("single"), SINGLE_FILE_BYTES)?;
+        let bytes = [7; SINGLE_BYTES];
+        repeat(times, 1, || file.store(&bytes))
     }
 
-    /// B once more with the faster primitive, for a round of a cell, and which that is.
+    /// B for so long, with the fastest primitive for groups of this size.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn bound(&self, plan: &Plan<'_>, group: usize) -> std::io::Result<(Primitive, Outcome)> {
+    pub fn bound(&self, times: Times, group: usize) -> std::io::Result<Outcome> {
+        self.bound_by(times, group, self.faster(group))
+    }
+
+    /// What B is called that has groups of this size.
+    pub fn bound_name(&self, group: usize) -> String {
+        format!("B: {}", self.faster(group).name())
+    }
+
+    fn faster(&self, group: usize) -> Primitive {
         let faster = self.faster.iter().find(|(of, _)| *of == group);
-        let primitive = faster.map_or(Primitive::Buffered, |(_, primitive)| *primitive);
-        Ok((primitive, self.bound_by(plan, group, primitive)?))
+        faster.map_or(Primitive::Buffered, |(_, primitive)| *primitive)
     }
 
     /// Writes 1 GiB; how many MB a second that is, the flush included.
@@ -111,16 +129,16 @@ impl Figures {
         Ok(STREAM_MB / spent?.as_secs_f64())
     }
 
-    fn single_by(&self, plan: &Plan<'_>, primitive: Primitive) -> std::io::Result<Outcome> {
+    fn block_by(&self, times: Times, primitive: Primitive) -> std::io::Result<Outcome> {
         self.with_file(primitive, |mut file| {
             let mut block = Aligned::new(BLOCK_BYTES);
             block.fill(7);
-            repeat(plan.times, 1, || file.store(&block))
+            repeat(times, 1, || file.store(&block))
         })
     }
 
-    fn bound_by(&self, plan: &Plan<'_>, group: usize, primitive: Primitive) -> std::io::Result<Outcome> {
-        self.with_file(primitive, |file| Bound::new(file, Payload::new(PAYLOAD_BYTES), group).run(plan.times))
+    fn bound_by(&self, times: Times, group: usize, primitive: Primitive) -> std::io::Result<Outcome> {
+        self.with_file(primitive, |file| Bound::new(file, Payload::new(PAYLOAD_BYTES), group).run(times))
     }
 
     fn with_file(
@@ -139,4 +157,10 @@ impl Figures {
 
 fn bound_name(group: usize, primitive: Primitive) -> String {
     format!("B, groups of {group}: {}", primitive.name())
+}
+
+/// Latencies of a bare loop.
+pub(super) fn note_single(cell: &mut Cell, subject: &str, outcome: &Outcome) {
+    cell.note(subject, "p50 µs", outcome.latencies.at_us(0.5));
+    cell.note(subject, "p99 µs", outcome.latencies.at_us(0.99));
 }

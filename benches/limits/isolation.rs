@@ -19,7 +19,8 @@ use crate::support::samples::Samples;
 use crate::support::scratch;
 
 use super::Plan;
-use super::report::{Cell, Report, Target};
+use super::cell::Cell;
+use super::report::Report;
 
 /// What goes on beside the appends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +32,19 @@ enum Disturbance {
     Trim,
 }
 
+/// The column that is judged.
+pub const RATIO: &str = "p99 / alone";
+
 const APPENDERS: [usize; 2] = [1, 16];
+const DISTURBANCES: [(&str, Disturbance); 3] = [
+    ("replay, cold", Disturbance::Replay { cold: true }),
+    ("replay, page cache", Disturbance::Replay { cold: false }),
+    ("trim", Disturbance::Trim),
+];
+const ROLL: &str = "roll";
 const QUIET: &str = "alone";
+const DISTURBED: &str = "disturbed";
+const ROLLING: &str = "rolling";
 /// After a change, and after a load has begun, nothing counts for so long.
 const SETTLES: Duration = Duration::from_millis(100);
 /// About as fast as sixteen appenders fill segments.
@@ -49,22 +61,30 @@ const TRIMMED_SEGMENT_BYTES: u64 = 4 << 20;
 /// When the disk refuses.
 pub fn run(plan: &Plan<'_>, report: &mut Report) -> Result<(), Box<dyn Error>> {
     for appenders in APPENDERS {
-        for (name, disturbance) in [
-            ("replay, cold", Disturbance::Replay { cold: true }),
-            ("replay, page cache", Disturbance::Replay { cold: false }),
-            ("trim", Disturbance::Trim),
-        ] {
-            let cell = format!("isolation/{name}, {appenders}");
+        for (name, disturbance) in DISTURBANCES {
+            let cell = cell_name(name, appenders);
             if plan.wants(&cell) {
                 disturbed(plan, report, &cell, appenders, disturbance)?;
             }
         }
-        let cell = format!("isolation/roll, {appenders}");
+        let cell = cell_name(ROLL, appenders);
         if plan.wants(&cell) {
             rolling(plan, report, &cell, appenders);
         }
     }
     Ok(())
+}
+
+/// All cells, each with its row that is judged.
+pub fn cells() -> impl Iterator<Item = (String, &'static str)> {
+    APPENDERS.into_iter().flat_map(|appenders| {
+        let disturbed = DISTURBANCES.map(|(name, _)| (cell_name(name, appenders), DISTURBED));
+        disturbed.into_iter().chain([(cell_name(ROLL, appenders), ROLLING)])
+    })
+}
+
+fn cell_name(name: &str, appenders: usize) -> String {
+    format!("isolation/{name}, {appenders}")
 }
 
 fn disturbed(
@@ -127,14 +147,14 @@ fn disturbed(
     running.close();
     scratch::clear(directory);
     let mut cell = Cell::new(name, question);
-    let subject = "disturbed";
+    let subject = DISTURBED;
     note(&mut cell, samples, subject);
     let spent = window.as_secs_f64() * plan.rounds as f64;
     if matches!(disturbance, Disturbance::Replay { .. }) {
         cell.note(subject, "replayed MB/s", replayed_bytes as f64 / 1e6 / spent);
     }
     eprintln!("{name}: done");
-    judge(report, cell, name, subject);
+    report.add(cell);
     Ok(())
 }
 
@@ -225,11 +245,11 @@ fn rolling(plan: &Plan<'_>, report: &mut Report, name: &str, appenders: usize) {
         samples.extend(pair);
     }
     let mut cell = Cell::new(name, question);
-    let subject = "rolling";
+    let subject = ROLLING;
     note(&mut cell, samples, subject);
     cell.note(subject, "rolls/s", rolls as f64 / spent.as_secs_f64());
     eprintln!("{name}: done");
-    judge(report, cell, name, subject);
+    report.add(cell);
 }
 
 fn segment_number(log: &CommitLog<u64>, at: PhysicalOffset) -> u64 {
@@ -252,13 +272,7 @@ fn note(cell: &mut Cell, samples: Vec<Samples>, subject: &str) {
         if is_quiet {
             quiet_p99_us = p99_us;
         } else {
-            cell.note(of, "p99 / alone", p99_us / quiet_p99_us);
+            cell.note(of, RATIO, p99_us / quiet_p99_us);
         }
     }
-}
-
-fn judge(report: &mut Report, cell: Cell, name: &str, subject: &str) {
-    let ratio = cell.median(subject, "p99 / alone");
-    report.judge(format!("{name}: p99 / alone"), Target::AtMost(1.5), ratio);
-    report.add(cell);
 }

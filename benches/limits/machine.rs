@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 /// Facts about the machine, the disk and the code.
+#[derive(Default)]
 pub struct Machine {
     facts: Vec<(&'static str, String)>,
 }

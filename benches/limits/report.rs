@@ -1,12 +1,11 @@
 //! What was measured, beside what it was to be: as Markdown for people, as JSON for programs.
 
-use std::fmt::Write;
-
 use serde_json::{Value, json};
 
-use crate::support::load::{Outcome, Times};
+use crate::support::load::Times;
 use crate::support::samples::Spread;
 
+use super::cell::{Cell, add, shown};
 use super::machine::Machine;
 
 /// Everything one run found out.
@@ -15,37 +14,42 @@ pub struct Report {
     rounds: usize,
     times: Times,
     cells: Vec<Cell>,
-    verdicts: Vec<Verdict>,
+    lines: Vec<Line>,
 }
 
-/// One question, and the contestants' answers.
-pub struct Cell {
-    name: String,
-    question: String,
-    rows: Vec<Row>,
-}
-
-struct Row {
-    subject: String,
-    figures: Vec<(&'static str, Vec<f64>)>,
-}
-
-/// A line of what must be shown.
-struct Verdict {
-    line: String,
-    target: String,
+/// A line of what must be shown, held against what was found.
+struct Line {
+    text: String,
+    /// Nothing if the figure is only told.
+    target: Option<Target>,
     /// Nothing if it was not measured.
-    found: Option<f64>,
-    holds: bool,
+    found: Option<Spread>,
+    /// Whether the run was to measure it.
+    wanted: bool,
 }
 
-/// On which side of a limit a figure has to be.
+/// On which side of a limit the median of a figure has to be.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// The figure is this or lower.
+    /// This or lower.
     AtMost(f64),
-    /// The figure is this or higher.
+    /// This or higher.
     AtLeast(f64),
+}
+
+/// What has become of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The figure is on the right side of its limit.
+    Holds,
+    /// The figure is on the wrong side.
+    FallsShort,
+    /// There is no figure, although the run was to find one.
+    NotMeasured,
+    /// There is no figure because the run was told to leave it out.
+    LeftOut,
+    /// There is no limit: the figure is shown beside those that have one.
+    NotAsked,
 }
 
 impl Target {
@@ -64,82 +68,32 @@ impl Target {
     }
 }
 
-impl Cell {
-    /// A cell without answers so far.
-    pub fn new(name: impl Into<String>, question: impl Into<String>) -> Self {
-        Self { name: name.into(), question: question.into(), rows: Vec::new() }
-    }
-
-    /// Takes down one round's figure of a subject. Subjects and figures are shown in the order they were first noted.
-    pub fn note(&mut self, subject: &str, figure: &'static str, value: f64) {
-        let index = self.rows.iter().position(|row| row.subject == subject).unwrap_or_else(|| {
-            self.rows.push(Row { subject: subject.to_owned(), figures: Vec::new() });
-            self.rows.len() - 1
-        });
-        let figures = &mut self.rows[index].figures;
-        match figures.iter_mut().find(|(name, _)| *name == figure) {
-            Some((_, values)) => values.push(value),
-            None => figures.push((figure, vec![value])),
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Holds => "holds",
+            Self::FallsShort => "falls short",
+            Self::NotMeasured => "not measured",
+            Self::LeftOut => "not measured: left out of this run",
+            Self::NotAsked => "not asked",
         }
     }
 
-    /// Takes down what every load comes to.
-    pub fn note_outcome(&mut self, subject: &str, outcome: &Outcome) {
-        self.note(subject, "records/s", outcome.per_second());
-        self.note(subject, "p50 µs", outcome.latencies.at_us(0.5));
-        self.note(subject, "p99 µs", outcome.latencies.at_us(0.99));
-        self.note(subject, "p999 µs", outcome.latencies.at_us(0.999));
-        self.note(subject, "CPU µs/record", outcome.cpu_us());
+    /// Whether a run that is to judge says no because of it.
+    fn is_bad(self) -> bool {
+        matches!(self, Self::FallsShort | Self::NotMeasured)
     }
+}
 
-    /// The median of a subject's figure, if it was measured.
-    pub fn median(&self, subject: &str, figure: &str) -> Option<f64> {
-        let row = self.rows.iter().find(|row| row.subject == subject)?;
-        let (_, values) = row.figures.iter().find(|(name, _)| *name == figure)?;
-        Spread::of(values).map(|spread| spread.median)
-    }
-
-    fn markdown(&self) -> String {
-        let mut columns: Vec<&str> = Vec::new();
-        for (figure, _) in self.rows.iter().flat_map(|row| &row.figures) {
-            if !columns.contains(figure) {
-                columns.push(figure);
-            }
+impl Line {
+    fn verdict(&self) -> Verdict {
+        match (self.target, self.found) {
+            (None, _) => Verdict::NotAsked,
+            (Some(target), Some(found)) if target.holds(found.median) => Verdict::Holds,
+            (Some(_), Some(_)) => Verdict::FallsShort,
+            (Some(_), None) if self.wanted => Verdict::NotMeasured,
+            (Some(_), None) => Verdict::LeftOut,
         }
-        let mut text = format!("### {}\n\n{}\n\n|", self.name, self.question);
-        text.push_str(" |");
-        columns.iter().for_each(|column| add(&mut text, format_args!(" {column} |")));
-        text.push_str("\n|---|");
-        columns.iter().for_each(|_| text.push_str("---:|"));
-        for row in &self.rows {
-            add(&mut text, format_args!("\n| {} |", row.subject));
-            for column in &columns {
-                let values = row.figures.iter().find(|(figure, _)| figure == column);
-                match values.and_then(|(_, values)| Spread::of(values)) {
-                    Some(spread) => add(&mut text, format_args!(" {} |", shown(spread))),
-                    None => text.push_str(" |"),
-                }
-            }
-        }
-        text.push('\n');
-        text
-    }
-
-    fn to_json(&self) -> Value {
-        let rows = self.rows.iter().map(|row| {
-            let figures = row.figures.iter().map(|(figure, values)| {
-                let spread = Spread::of(values);
-                let value = json!({
-                    "median": spread.map(|spread| spread.median),
-                    "min": spread.map(|spread| spread.min),
-                    "max": spread.map(|spread| spread.max),
-                    "rounds": values,
-                });
-                ((*figure).to_owned(), value)
-            });
-            json!({ "subject": row.subject, "figures": figures.collect::<serde_json::Map<_, _>>() })
-        });
-        json!({ "cell": self.name, "question": self.question, "rows": rows.collect::<Vec<_>>() })
     }
 }
 
@@ -151,7 +105,7 @@ impl Report {
             "{rounds} rounds; each contestant warms up for {:?} and is measured for {:?}; median (lowest–highest).\n",
             times.warm, times.measured
         );
-        Self { machine, rounds, times, cells: Vec::new(), verdicts: Vec::new() }
+        Self { machine, rounds, times, cells: Vec::new(), lines: Vec::new() }
     }
 
     /// Takes a cell that is complete, and prints it.
@@ -160,39 +114,54 @@ impl Report {
         self.cells.push(cell);
     }
 
-    /// Holds a figure against a line of what must be shown; one that was not measured is left out.
-    pub fn judge(&mut self, line: impl Into<String>, target: Target, found: Option<f64>) {
-        if let Some(found) = found.filter(|found| found.is_finite()) {
-            self.verdicts.push(Verdict {
-                line: line.into(),
-                target: target.text(),
-                found: Some(found),
-                holds: target.holds(found),
-            });
+    /// The median of a figure that was measured, and how far it reaches.
+    pub fn found(&self, cell: &str, subject: &str, figure: &str) -> Option<Spread> {
+        self.cells.iter().find(|of| of.name() == cell)?.spread(subject, figure)
+    }
+
+    /// Holds a figure against a line of what must be shown. `wanted` says whether this run was to measure it.
+    pub fn judge(&mut self, text: String, target: Target, found: Option<Spread>, wanted: bool) {
+        self.lines.push(Line { text, target: Some(target), found, wanted });
+    }
+
+    /// Shows a figure beside those that are judged, if there is one.
+    pub fn tell(&mut self, text: String, found: Option<Spread>) {
+        if found.is_some() {
+            self.lines.push(Line { text, target: None, found, wanted: true });
         }
     }
 
-    /// A cell that was added.
-    pub fn cell(&self, name: &str) -> Option<&Cell> {
-        self.cells.iter().find(|cell| cell.name == name)
+    /// Whether every line that this run was to measure was measured, and holds.
+    pub fn holds(&self) -> bool {
+        !self.lines.iter().any(|line| line.verdict().is_bad())
     }
 
     /// What was to be shown, and whether it was.
     pub fn verdicts(&self) -> String {
         let mut text = "### What must be shown\n\n| line | target | found | |\n|---|---|---:|---|".to_owned();
-        for Verdict { line, target, found, holds } in &self.verdicts {
-            let found = found.map_or_else(String::new, number);
-            let verdict = if *holds { "holds" } else { "**falls short**" };
-            add(&mut text, format_args!("\n| {line} | {target} | {found} | {verdict} |"));
+        for line in &self.lines {
+            let target = line.target.map_or_else(String::new, Target::text);
+            let found = line.found.map_or_else(String::new, shown);
+            let verdict = line.verdict();
+            let mark = if verdict.is_bad() { "**" } else { "" };
+            let name = verdict.name();
+            add(&mut text, format_args!("\n| {} | {target} | {found} | {mark}{name}{mark} |", line.text));
         }
         text.push('\n');
         text
     }
 
-    /// Everything, every round's figure included.
+    /// Everything, every single figure included.
     pub fn to_json(&self) -> Value {
-        let verdicts = self.verdicts.iter().map(|Verdict { line, target, found, holds }| {
-            json!({ "line": line, "target": target, "found": found, "holds": holds })
+        let lines = self.lines.iter().map(|line| {
+            json!({
+                "line": line.text,
+                "target": line.target.map(Target::text),
+                "found": line.found.map(|found| found.median),
+                "min": line.found.map(|found| found.min),
+                "max": line.found.map(|found| found.max),
+                "verdict": line.verdict().name(),
+            })
         });
         json!({
             "machine": self.machine.to_json(),
@@ -200,41 +169,8 @@ impl Report {
             "seconds": self.times.measured.as_secs_f64(),
             "warm_seconds": self.times.warm.as_secs_f64(),
             "cells": self.cells.iter().map(Cell::to_json).collect::<Vec<_>>(),
-            "verdicts": verdicts.collect::<Vec<_>>(),
+            "verdicts": lines.collect::<Vec<_>>(),
         })
-    }
-}
-
-fn add(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.write_fmt(arguments).expect("a string takes everything");
-}
-
-fn shown(spread: Spread) -> String {
-    let Spread { median, min, max } = spread;
-    if number(min) == number(max) {
-        number(median)
-    } else {
-        format!("{} ({}–{})", number(median), number(min), number(max))
-    }
-}
-
-/// Three digits that mean something, and thousands apart.
-fn number(value: f64) -> String {
-    let magnitude = value.abs();
-    if magnitude >= 1000.0 {
-        let whole = format!("{value:.0}");
-        let (sign, digits) = whole.strip_prefix('-').map_or(("", whole.as_str()), |digits| ("-", digits));
-        let groups: Vec<&str> =
-            digits.as_bytes().rchunks(3).rev().filter_map(|g| str::from_utf8(g).ok()).collect();
-        format!("{sign}{}", groups.join(","))
-    } else if magnitude >= 100.0 {
-        format!("{value:.0}")
-    } else if magnitude >= 10.0 {
-        format!("{value:.1}")
-    } else if magnitude >= 0.1 || magnitude == 0.0 {
-        format!("{value:.2}")
-    } else {
-        format!("{value:.3}")
     }
 }
 
@@ -242,23 +178,35 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn numbers_are_as_long_as_they_mean_something() {
-        let texts = [1234567.0, -1000.4, 345.6, 12.34, 1.234, 0.0123].map(number);
-        assert_eq!(texts, ["1,234,567", "-1,000", "346", "12.3", "1.23", "0.012"]);
+    fn report() -> Report {
+        let machine = Machine::default();
+        Report { machine, rounds: 1, times: Times::default(), cells: Vec::new(), lines: Vec::new() }
+    }
+
+    fn judged(target: Target, values: &[f64], wanted: bool) -> (Verdict, bool) {
+        let mut report = report();
+        report.judge("it".to_owned(), target, Spread::of(values), wanted);
+        (report.lines[0].verdict(), report.holds())
     }
 
     #[test]
-    fn a_cell_shows_medians_of_what_was_noted() {
-        let mut cell = Cell::new("durable/1", "How long?");
-        for value in [1.0, 3.0, 2.0] {
-            cell.note("log", "p50 µs", value);
-        }
-        cell.note("bare", "CPU", 0.5);
-        let text = "### durable/1\n\nHow long?\n\n| | p50 µs | CPU |\n|---|---:|---:|\n\
-            | log | 2.00 (1.00–3.00) | |\n| bare | | 0.50 |\n";
-        assert_eq!(cell.markdown(), text);
-        assert_eq!(cell.median("log", "p50 µs"), Some(2.0));
-        assert!(Target::AtMost(2.0).holds(2.0) && !Target::AtLeast(2.1).holds(2.0));
+    fn the_median_has_to_be_on_the_right_side_of_its_limit() {
+        assert_eq!(judged(Target::AtMost(2.0), &[1.0, 2.0, 9.0], true), (Verdict::Holds, true));
+        assert_eq!(judged(Target::AtLeast(2.1), &[1.0, 2.0, 9.0], true), (Verdict::FallsShort, false));
+    }
+
+    #[test]
+    fn a_line_without_a_figure_is_listed_and_does_not_hold() {
+        assert_eq!(judged(Target::AtMost(1.0), &[], true), (Verdict::NotMeasured, false));
+        assert_eq!(judged(Target::AtMost(1.0), &[f64::NAN], true), (Verdict::NotMeasured, false));
+        assert_eq!(judged(Target::AtMost(1.0), &[], false), (Verdict::LeftOut, true), "nobody wanted it");
+        let mut report = report();
+        report.judge("how fast".to_owned(), Target::AtLeast(0.9), None, true);
+        report.tell("how fast unprepared".to_owned(), Spread::of(&[0.5]));
+        report.tell("how fast elsewhere".to_owned(), None);
+        let text = "### What must be shown\n\n| line | target | found | |\n|---|---|---:|---|\n\
+            | how fast | at least 0.9 |  | **not measured** |\n\
+            | how fast unprepared |  | 0.50 | not asked |\n";
+        assert_eq!(report.verdicts(), text);
     }
 }

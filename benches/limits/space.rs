@@ -13,7 +13,13 @@ use crate::support::records::Payload;
 use crate::support::scratch;
 
 use super::Plan;
-use super::report::{Cell, Report, Target};
+use super::cell::Cell;
+use super::report::Report;
+
+/// The cell.
+pub const CELL: &str = "space";
+/// The column that is judged.
+pub const RATIO: &str = "stored / own";
 
 const PAYLOADS: [usize; 4] = [256, 1024, 4096, 10 << 10];
 const APPENDERS: [usize; 3] = [1, 16, 128];
@@ -22,18 +28,18 @@ const RECORD_HEADER_BYTES: u64 = 32;
 
 /// Measures what the plan wants of it. One round: it is no matter of chance.
 pub fn run(plan: &Plan<'_>, report: &mut Report) {
-    if !plan.wants("space") {
+    if !plan.wants(CELL) {
         return;
     }
     let mut cell =
-        Cell::new("space", "Bytes on the disk for each byte of payload and record header, durable appends.");
+        Cell::new(CELL, "Bytes on the disk for each byte of payload and record header, durable appends.");
     for appenders in APPENDERS {
         for payload_bytes in PAYLOADS {
             let taken = measure(plan, payload_bytes, appenders);
-            let subject = format!("{payload_bytes} B, {appenders} appenders");
+            let subject = subject(payload_bytes, appenders);
             let own_bytes = taken.records * (payload_bytes as u64 + RECORD_HEADER_BYTES);
             let ratio = taken.stored_bytes as f64 / own_bytes as f64;
-            cell.note(&subject, "stored / own", ratio);
+            cell.note(&subject, RATIO, ratio);
             cell.note(&subject, "records", taken.records as f64);
             cell.note(
                 &subject,
@@ -41,11 +47,20 @@ pub fn run(plan: &Plan<'_>, report: &mut Report) {
                 mib(taken.allocated_bytes.saturating_sub(taken.stored_bytes)),
             );
             cell.note(&subject, "of that spare, MiB", mib(taken.spare_bytes));
-            let limit = if appenders >= 16 { 1.1 } else { 1.25 };
-            report.judge(format!("space: {subject}"), Target::AtMost(limit), Some(ratio));
         }
     }
     report.add(cell);
+}
+
+/// All rows, each with how much of its own size a record may take.
+pub fn subjects() -> impl Iterator<Item = (String, f64)> {
+    let limit = |appenders| if appenders >= 16 { 1.1 } else { 1.25 };
+    let of = move |appenders| PAYLOADS.map(|bytes| (subject(bytes, appenders), limit(appenders)));
+    APPENDERS.into_iter().flat_map(of)
+}
+
+fn subject(payload_bytes: usize, appenders: usize) -> String {
+    format!("{payload_bytes} B, {appenders} appenders")
 }
 
 struct Taken {

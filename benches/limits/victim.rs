@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let files = devices::open(directory, choice)?;
     let payload = Payload::new(PAYLOAD_BYTES);
     let started = Instant::now();
-    let running = RunningLog::open(files, Options::default());
+    let running = RunningLog::open(Arc::new(files), Options::default());
     let opened = started.elapsed();
     appenders::append_on_thread(&running.log, &payload, 1);
     let appended = started.elapsed();

@@ -15,6 +15,7 @@ use skylark_storage::{
 use super::devices::{self, Choice};
 use super::load::{self, Act};
 use super::records::{HEAD_BYTES, Payload};
+use super::scratch;
 
 /// A log with its machines on threads. Nobody folds its groups.
 pub struct RunningLog {
@@ -44,7 +45,8 @@ impl RunningLog {
     /// # Panics
     /// When it cannot be opened.
     pub fn open_at(directory: &Path, choice: Choice, options: Options) -> Self {
-        Self::open(devices::open(directory, choice).expect("the directory can be used"), options)
+        let files = devices::open(directory, choice).expect("the directory can be used");
+        Self::open(Arc::new(files), options)
     }
 
     /// Closes the log, and waits for its threads.
@@ -57,11 +59,20 @@ impl RunningLog {
         self.machines.into_iter().for_each(|machine| machine.join().expect("no thread of the log panics"));
     }
 
-    /// Sleeps until the segment in use is prepared up to `end`, or nothing comes of it.
-    pub fn wait_filled(&self, end: u64) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.log.prepared_end() < PhysicalOffset::new(end) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(10));
+    /// Appends to a new log until its next segment is due to be prepared, and sleeps until nothing is left to prepare:
+    /// about as much as a segment takes can then be appended before the log does anything but write.
+    pub fn prepare(&self, directory: &Path, payload: &Payload) {
+        let segment_bytes = self.log.segment_bytes();
+        let deadline = Instant::now() + PREPARED_WITHIN;
+        while self.log.prepared_end() < PhysicalOffset::new(segment_bytes) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        fill(&self.log, payload, segment_bytes / 4);
+        // The next one gets its name when it is complete.
+        while scratch::segments(directory).is_ok_and(|segments| segments.len() < 2)
+            && Instant::now() < deadline
+        {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -80,6 +91,8 @@ impl RunningLog {
         }
     }
 }
+
+const PREPARED_WITHIN: Duration = Duration::from_secs(30);
 
 fn stage(log: &CommitLog<u64>, payload: &Payload) -> Result<Appended, AppendError> {
     let record = NewRecord { kind: Kind::new(16), head: &[0; HEAD_BYTES], rest: &[payload.rest()] };

@@ -69,23 +69,40 @@ impl WrittenFile {
         Ok(written)
     }
 
-    /// Writes whole blocks behind the last ones, and makes them durable.
+    /// The file at `path`, or a new one, of so many bytes, all of them written and cached: whoever writes a part of a
+    /// page does not have to wait for the rest of it to be read.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub fn store(&mut self, blocks: &[u8]) -> io::Result<()> {
-        let at = if self.at + blocks.len() as u64 > self.bytes { 0 } else { self.at };
-        self.at = at + blocks.len() as u64;
+    pub fn open_or_create_cached(path: &Path, bytes: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        if file.metadata()?.len() != bytes {
+            let zeros = vec![0; scratch::PIECE_BYTES];
+            for at in (0..bytes).step_by(zeros.len()) {
+                file.write_all_at(&zeros, at)?;
+            }
+            file.sync_all()?;
+        }
+        Ok(Self { file, primitive: Primitive::Buffered, at: 0, bytes })
+    }
+
+    /// Writes behind what was written last, and makes it durable. Past the page cache only whole blocks can be.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn store(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let at = if self.at + bytes.len() as u64 > self.bytes { 0 } else { self.at };
+        self.at = at + bytes.len() as u64;
         match self.primitive {
             Primitive::Buffered => {
-                self.file.write_all_at(blocks, at)?;
+                self.file.write_all_at(bytes, at)?;
                 self.file.sync_data()
             }
             Primitive::Direct | Primitive::DirectThenFlush => {
                 let durably = self.primitive == Primitive::Direct;
                 let flags = if durably { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
-                let written = pwritev2(&self.file, &[IoSlice::new(blocks)], at, flags)?;
-                if written < blocks.len() {
+                let written = pwritev2(&self.file, &[IoSlice::new(bytes)], at, flags)?;
+                if written < bytes.len() {
                     return Err(io::Error::other("a short write, which a bound does not deal with"));
                 }
                 if durably { Ok(()) } else { self.file.sync_data() }

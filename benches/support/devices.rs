@@ -1,11 +1,8 @@
 //! The devices of the log that are put beside each other.
 
+use skylark_storage::device::{DeviceChoice, DeviceKind, Directory};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
-
-use skylark_storage::Files;
-use skylark_storage::device::{DeviceChoice, DeviceKind, Directory};
 
 /// One way to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,30 +41,16 @@ pub fn check(root: &Path, choice: Choice) -> io::Result<()> {
 
 /// The directory at `root`, written to in the way of `choice`.
 ///
-/// A log that chooses by itself measures in the background, and changes over at its next segment. Here the first such
-/// directory is measured before it is used, and the others follow its choice, so that a run compares one device.
+/// A log that chooses by itself measures in the background, and changes over at its next segment. Here it has done so
+/// before it is opened, as one has that was opened on the same directory before: each such directory is measured, and the
+/// log then takes what came of that.
 ///
 /// # Errors
 /// When the directory cannot be used so.
-pub fn open(root: &Path, choice: Choice) -> io::Result<Arc<dyn Files>> {
-    let directory = Directory::open(root)?;
-    let device = match choice.device {
-        DeviceChoice::Auto => DeviceChoice::Fixed(chosen(&directory)?),
-        fixed => fixed,
-    };
-    Ok(Arc::new(directory.with_device(device)))
-}
-
-fn chosen(directory: &Directory) -> io::Result<DeviceKind> {
-    static CHOSEN: OnceLock<DeviceKind> = OnceLock::new();
-    if let Some(chosen) = CHOSEN.get() {
-        return Ok(*chosen);
+pub fn open(root: &Path, choice: Choice) -> io::Result<Directory> {
+    let directory = Directory::open(root)?.with_device(choice.device);
+    if choice.device == DeviceChoice::Auto {
+        directory.calibrate_if_due()?;
     }
-    let calibration = match directory.calibration() {
-        Some(recorded) => recorded,
-        None => directory.calibrate()?,
-    };
-    let figures: Vec<String> = calibration.measured.iter().map(ToString::to_string).collect();
-    eprintln!("auto: {} ({})", calibration.choice, figures.join("; "));
-    Ok(*CHOSEN.get_or_init(|| calibration.choice))
+    Ok(directory)
 }

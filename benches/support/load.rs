@@ -20,7 +20,7 @@ use super::samples::{Percentiles, Samples};
 pub const WORKERS: usize = 2;
 
 /// How long a load warms up, and how long it is then measured.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Times {
     /// Before anything counts.
     pub warm: Duration,
@@ -42,6 +42,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What several measurements come to as one.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Self {
+        let (mut records, mut elapsed, mut cpu) = (0, Duration::ZERO, Duration::ZERO);
+        let parts = parts.into_iter().map(|part| {
+            records += part.records;
+            elapsed += part.elapsed;
+            cpu += part.cpu;
+            part.latencies
+        });
+        let latencies = Percentiles::join(parts);
+        Self { records, elapsed, cpu, latencies }
+    }
+
     /// Records a second.
     pub fn per_second(&self) -> f64 {
         self.records as f64 / self.elapsed.as_secs_f64()

@@ -39,6 +39,11 @@ impl Samples {
 pub struct Percentiles(Vec<u32>);
 
 impl Percentiles {
+    /// Of several measurements as one.
+    pub fn join(parts: impl IntoIterator<Item = Self>) -> Self {
+        Samples(parts.into_iter().flat_map(|part| part.0).collect()).percentiles()
+    }
+
     /// The latency, in microseconds, that this share of them does not exceed; not a number when there are none.
     pub fn at_us(&self, share: f64) -> f64 {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
@@ -86,6 +91,12 @@ mod tests {
         let percentiles = samples.percentiles();
         assert_eq!([0.5, 0.99, 1.0].map(|share| percentiles.at_us(share)), [50.0, 99.0, 100.0]);
         assert!(Samples::default().percentiles().at_us(0.5).is_nan());
+        let halves = [100..=199, 1..=99].map(|half: std::ops::RangeInclusive<u64>| {
+            let mut samples = Samples::default();
+            half.for_each(|us| samples.push(Duration::from_micros(us)));
+            samples.percentiles()
+        });
+        assert_eq!(Percentiles::join(halves).at_us(0.5), 100.0);
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub const HOW: &str = "as `skylark log verify`, a thread for each core";
 pub fn verify(log: &Path, choice: Choice) -> Result<u64, Box<dyn Error>> {
     let files = devices::open(log, choice)?;
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let report = Inspection::open(&*files, false)?.verify(threads, &|_| ())?;
+    let report = Inspection::open(&files, false)?.verify(threads, &|_| ())?;
     if report.damages > 0 {
         return Err(format!("{} places of the log are damaged", report.damages).into());
     }
