@@ -183,7 +183,7 @@ impl Config {
                 memory_bytes: memory_bytes(),
             },
             segment_bytes,
-            device: check.device(settings.device.as_deref(), flush),
+            device: check.device(settings.device.as_deref()),
             retention,
             undurable_bytes_max: check.within(
                 "undurable-bytes-max",

@@ -63,6 +63,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared } =
         Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)?;
     info!(clean = recovery.clean, end = recovery.end.get(), "log recovered: {recovery}");
+    for unreadable in &recovery.unreadable {
+        warn!(file = unreadable.file, "the disk cannot read {unreadable}: what lies there is not served");
+    }
 
     let mut threads = vec![
         spawn("writer", move || writer.run())?,

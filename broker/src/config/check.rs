@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 
 use skylark_storage::Visibility;
-use skylark_storage::device::{DeviceChoice, DeviceKind, DeviceNameError};
+use skylark_storage::device::{DeviceChoice, DeviceNameError};
 
 use crate::delay::{DelayLevels, LevelsError};
 use crate::names;
@@ -89,18 +89,13 @@ impl Check {
         })
     }
 
-    /// How the log reaches the disk, which depends on what is flushed.
-    pub(super) fn device(&mut self, name: Option<&str>, flush: Visibility) -> DeviceChoice {
+    /// How the log reaches the disk.
+    pub(super) fn device(&mut self, name: Option<&str>) -> DeviceChoice {
         let choice = name.map_or_else(|| Ok(DeviceChoice::default()), str::parse);
-        let choice = choice.unwrap_or_else(|error: DeviceNameError| {
+        choice.unwrap_or_else(|error: DeviceNameError| {
             self.mistake("device", error.to_string());
             DeviceChoice::default()
-        });
-        match (choice, flush) {
-            // Its measurements are of groups that are flushed.
-            (DeviceChoice::Auto, Visibility::Written) => DeviceChoice::Fixed(DeviceKind::Buffered),
-            _ => choice,
-        }
+        })
     }
 
     /// Whom to register with, as `host:port`.

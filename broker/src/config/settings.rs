@@ -80,8 +80,7 @@ pub struct Settings {
     /// How the log reaches the disk: auto, buffered, direct or uring [default: auto]
     ///
     /// auto measures the others in the data directory, in the background of a start and at most once a week, and takes the
-    /// best from the next segment on; it begins with what an earlier start found. buffered works on every file system, and is what
-    /// auto means with --flush written: without a flush for each group nothing is faster than the page cache.
+    /// best from the next segment on; it begins with what an earlier start found. buffered works on every file system.
     #[arg(long, env = "SKYLARK_DEVICE", value_name = "DEVICE")]
     pub device: Option<String>,
 
