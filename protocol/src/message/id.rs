@@ -63,7 +63,8 @@ impl FromStr for OffsetMessageId {
         let (port, physical_offset) = rest.split_at_checked(8).ok_or(NotAMessageId)?;
         let port = number(port)?.try_into().map_err(|_| NotAMessageId)?;
         let physical_offset = number(physical_offset)?.try_into().map_err(|_| NotAMessageId)?;
-        Ok(Self { store_host: SocketAddr::new(ip, port), physical_offset })
+        // One broker has one name: an IPv4 address may come as the IPv6 address that stands for it.
+        Ok(Self { store_host: canonical(SocketAddr::new(ip, port)), physical_offset })
     }
 }
 
@@ -156,6 +157,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_ipv4_address_written_as_ipv6_is_the_same_broker() {
+        let mapped = "00000000000000000000FFFFFFFFFF040000000000FF000000000000";
+        let id: OffsetMessageId = mapped.parse().unwrap();
+        assert_eq!(id.store_host, "255.255.255.4:0".parse().unwrap());
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
 
     #[test]
     fn ids_are_rocketmq_s() {

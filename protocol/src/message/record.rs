@@ -220,7 +220,7 @@ impl<'a> StoredMessage<'a> {
 
     /// The id made of where the message is.
     pub fn offset_message_id(&self) -> OffsetMessageId {
-        OffsetMessageId { store_host: self.store_host, physical_offset: self.physical_offset }
+        OffsetMessageId { store_host: canonical(self.store_host), physical_offset: self.physical_offset }
     }
 }
 
