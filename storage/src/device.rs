@@ -31,7 +31,7 @@ use smallvec::SmallVec;
 
 use crate::staging::TailMemory;
 
-mod aligned;
+pub(crate) mod aligned;
 mod auto;
 mod buffered;
 mod calibration;

@@ -190,19 +190,19 @@ impl<T: Send + 'static> Writer<T> {
 
     fn sleep(&self) {
         self.wake_rest();
-        let Some((pauses, is_unflushed)) =
-            self.front.press.lock().as_ref().map(|press| (press.pause.is_on(), press.is_unflushed()))
+        let Some((pauses, flush_in)) =
+            self.front.press.lock().as_ref().map(|press| (press.pause.is_on(), press.flush_in()))
         else {
             return;
         };
         if pauses {
-            thread::park_timeout(if is_unflushed { FLUSH_EVERY } else { PAUSE });
+            thread::park_timeout(flush_in.unwrap_or(PAUSE));
             return;
         }
         if !self.front.may_sleep() {
             return;
         }
-        thread::park_timeout(if is_unflushed { FLUSH_EVERY } else { SLEEP_MAX });
+        thread::park_timeout(flush_in.unwrap_or(SLEEP_MAX));
         if self.shared.visibility == Visibility::Written {
             self.linger_for_bytes();
         }
@@ -463,10 +463,16 @@ impl Press {
         self.durable_end < self.written.end
     }
 
+    /// How long what is written may wait for a flush, if anything does.
+    fn flush_in(&self) -> Option<Duration> {
+        let passed = self.shared.clock.monotonic().saturating_sub(self.flushed_at);
+        self.is_unflushed().then(|| FLUSH_EVERY.saturating_sub(passed))
+    }
+
     fn flush_if_due(&mut self) -> Result<Step, Cause> {
-        let is_due = self.is_unflushed()
-            && (self.shared.durable.is_awaited(self.written.end)
-                || self.shared.clock.monotonic().saturating_sub(self.flushed_at) >= FLUSH_EVERY);
+        let is_due = self
+            .flush_in()
+            .is_some_and(|left| left.is_zero() || self.shared.durable.is_awaited(self.written.end));
         if !is_due {
             return Ok(Step::Idle);
         }

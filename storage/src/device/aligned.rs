@@ -6,9 +6,9 @@ use zerocopy::{Immutable, IntoBytes};
 use crate::segment::BLOCK;
 
 /// A block of memory that begins where blocks do.
-#[derive(Clone, IntoBytes, Immutable)]
+#[derive(Clone, Debug, IntoBytes, Immutable)]
 #[repr(C, align(4096))]
-pub(super) struct Block(pub(super) [u8; BLOCK]);
+pub(crate) struct Block(pub(crate) [u8; BLOCK]);
 
 const _: () = assert!(align_of::<Block>() == BLOCK);
 

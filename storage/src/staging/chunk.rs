@@ -8,6 +8,7 @@
     reason = "appenders fill one stretch of memory side by side, while readers share what is below"
 )]
 
+#[cfg(not(any(test, miri)))]
 use std::alloc::{Layout, handle_alloc_error};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -17,9 +18,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+#[cfg(not(any(test, miri)))]
 use memmap2::{Advice, MmapMut, MmapOptions};
 use parking_lot::Mutex;
 
+#[cfg(any(test, miri))]
+use crate::device::aligned::Block;
 use crate::offset::PhysicalOffset;
 use crate::segment::BLOCK_BYTES;
 
@@ -27,6 +31,7 @@ use crate::segment::BLOCK_BYTES;
 #[expect(clippy::cast_possible_truncation, reason = "a block is small")]
 const ALIGNMENT: usize = BLOCK_BYTES as usize;
 /// What a kernel calls a huge page, on most machines.
+#[cfg(not(any(test, miri)))]
 const LARGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Where chunks get their memory, and where it returns to.
@@ -65,22 +70,30 @@ impl Pool {
     }
 }
 
-/// Initialised bytes, aligned, owned. Where the kernel has large pages they lie in those: what a device transfers is then
-/// one long piece, and not one for each page of 4 KiB.
+/// Initialised bytes, aligned, owned.
 #[derive(Debug)]
 struct Memory {
-    /// Keeps what `first` points to mapped.
-    _map: MmapMut,
+    /// Keeps what `first` points to allocated.
+    _owner: Owner,
     first: NonNull<u8>,
     bytes: usize,
 }
 
-// SAFETY: the bytes are owned through the map alone, and nothing about them is bound to a thread.
+#[cfg(not(any(test, miri)))]
+type Owner = MmapMut;
+/// From the allocator where unsafe code is tested: a sanitizer notices what goes beyond it, or comes too late.
+#[cfg(any(test, miri))]
+type Owner = Vec<Block>;
+
+// SAFETY: the bytes are owned through the owner alone, and nothing about them is bound to a thread.
 unsafe impl Send for Memory {}
 // SAFETY: a shared reference gives out addresses only; who may access what lies there is the chunk's business.
 unsafe impl Sync for Memory {}
 
 impl Memory {
+    /// Where the kernel has large pages the bytes lie in those: what a device transfers is then one long piece, and not
+    /// one for each page of 4 KiB.
+    #[cfg(not(any(test, miri)))]
     fn new(bytes: usize) -> Self {
         let alignment = if bytes < LARGE_PAGE_BYTES { ALIGNMENT } else { LARGE_PAGE_BYTES };
         let layout = Layout::from_size_align(bytes + alignment, ALIGNMENT).expect("chunks are small");
@@ -96,7 +109,13 @@ impl Memory {
             drop(map.advise_range(Advice::HugePage, skipped, bytes));
         }
         let first = NonNull::from(&mut map[skipped..][..bytes]).cast();
-        Self { _map: map, first, bytes }
+        Self { _owner: map, first, bytes }
+    }
+
+    #[cfg(any(test, miri))]
+    fn new(bytes: usize) -> Self {
+        let mut blocks = vec![Block([0; ALIGNMENT]); bytes.div_ceil(ALIGNMENT)];
+        Self { first: NonNull::from(blocks.as_mut_slice()).cast(), _owner: blocks, bytes }
     }
 }
 
