@@ -255,7 +255,9 @@ impl Inspection<'_> {
                 word,
             });
         })?;
-        let is_lost = refused.is_some_and(|at| at < end || at >= self.checkpoint.led_from);
+        let led_from = self.checkpoint.led_from;
+        let is_lost =
+            refused.is_some_and(|at| at < end || at >= led_from) || found.silenced(led_from).is_some();
         let verdict = match (&found.witness, found.doubt || refused.is_some(), found.remains.is_empty()) {
             _ if is_lost => Verdict::Corrupt,
             (Some(_), _, _) => Verdict::Corrupt,

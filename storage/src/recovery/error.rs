@@ -51,7 +51,8 @@ pub enum Evidence {
     /// An epoch record that the history leads to is not there.
     EpochHistory,
     /// The disk refuses to read what the log cannot go on without: the header of the segment that takes the next group,
-    /// or the place where a group would stand that nobody else vouches for.
+    /// the place where a group would stand that nobody else vouches for, or, behind one that is damaged, a block in which
+    /// another may vouch for it.
     Unreadable,
     /// There are segments with content and no checkpoint.
     CheckpointMissing,
@@ -78,7 +79,7 @@ impl fmt::Display for Evidence {
             }
             Self::EpochHistory => f.write_str("no epoch record stands where the history of epochs leads"),
             Self::Unreadable => f.write_str(
-                "the disk refuses to read this block, in which the log goes on; copy the data directory to another \
+                "the disk refuses to read this block, in which the log may go on; copy the data directory to another \
                  disk, which may get over it, and try again",
             ),
             Self::CheckpointMissing => f.write_str("the file is missing, but there are segments with data"),

@@ -59,12 +59,23 @@ pub(crate) struct Found {
     /// Blocks with bytes that are not zero, each within one segment; the first may begin inside a block, and one may
     /// end where its file does.
     pub(crate) remains: Vec<Range<PhysicalOffset>>,
-    /// The blocks of the remains that the disk refuses to read: nobody testifies there.
+    /// The blocks of the remains that the disk refuses to read: nobody is heard there.
     pub(crate) refused: Vec<PhysicalOffset>,
+    /// Whether anything stands at the place of the next group, and is none.
+    pub(crate) is_damaged: bool,
     /// Where the search ended; zero when there was none.
     pub(crate) searched_end: PhysicalOffset,
     /// How many bytes were looked at.
     pub(crate) searched_bytes: u64,
+}
+
+impl Found {
+    /// Row E10: the first block in which a witness at or above `led_from` may stand that the disk does not let testify
+    /// to what is damaged at the end.
+    pub(crate) fn silenced(&self, led_from: PhysicalOffset) -> Option<PhysicalOffset> {
+        let mut refused = self.refused.iter().copied().filter(|_| self.is_damaged);
+        refused.find(|block| block.advance(BLOCK_BYTES) > led_from)
+    }
 }
 
 /// Searches behind `end`, up to the nominal end of the newest named segment. `hear` is given every sound group.
@@ -77,6 +88,7 @@ pub(crate) fn search(
     let last =
         segments.limit_of(checkpoint.newest_segment).min(end.advance(SEARCH_BYTES).align_up(BLOCK_BYTES));
     let mut found = Found { searched_end: last, ..Found::default() };
+    let place_end = place_end(segments, end);
     let mut skip_to = end;
     let mut at = end;
     while at < last {
@@ -108,6 +120,7 @@ pub(crate) fn search(
             }
         }
         if !is_blank {
+            found.is_damaged |= at < place_end;
             // Copied, because looking at a group moves the window.
             let mut block = [0; BLOCK];
             block[..bytes].copy_from_slice(segments.read(at, length)?);
@@ -124,7 +137,20 @@ pub(crate) fn search(
         }
         at = block_end;
     }
+    // One that may stand below `led_from` would be in doubt if it could be read.
+    found.doubt |= found.is_damaged && found.refused.iter().any(|block| *block < checkpoint.led_from);
     Ok(found)
+}
+
+/// Where the blocks end in which the group behind `end` would begin: that of `end` and the next one, or, where the
+/// segment ends with the block, the next segment's header and the block behind it.
+fn place_end(segments: &Segments<'_>, end: PhysicalOffset) -> PhysicalOffset {
+    let block = end.align_up(BLOCK_BYTES);
+    if block == segments.base_of(block) {
+        block.advance(2 * BLOCK_BYTES)
+    } else {
+        block.advance(BLOCK_BYTES)
+    }
 }
 
 /// The sound groups that begin at any eighth byte of a block. What lies inside one is that group's business: a

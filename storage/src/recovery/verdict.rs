@@ -188,7 +188,8 @@ impl<'a> Recovery<'a> {
         let refused = scanned.refused.filter(|at| *at < end || !closed);
         // A follower fetches again what may have stood there.
         let doubt = refused.is_some_and(|at| at >= end && at < self.checkpoint.led_from);
-        if let Some(at) = refused.filter(|_| !doubt) {
+        let lost = refused.filter(|_| !doubt);
+        if let Some(at) = lost {
             let base = self.segments.base_of(at);
             let damage = directory::corruption(base, at.since(base), Evidence::Unreadable);
             if !self.repair || at < end {
@@ -200,14 +201,17 @@ impl<'a> Recovery<'a> {
             self.unreadable.extend(scanned.refused);
             return Ok(self.blank(end));
         }
-        if self.believe || (refused.is_some() && self.repair) {
+        if self.believe || lost.is_some() {
             self.give_up_behind(end);
         }
         let mut found = search::search(&mut self.segments, &self.checkpoint, end, &mut |_, _| ())?;
-        if let Some(Witness { at: witness, attested_end }) = found.witness {
-            let base = self.segments.base_of(end);
-            let evidence = Evidence::Witness { witness, attested_end };
-            let damage = directory::corruption(base, end.since(base), evidence);
+        let testimony = found.witness.map(|Witness { at: witness, attested_end }| {
+            (end, Evidence::Witness { witness, attested_end })
+        });
+        let silenced = || Some((found.silenced(self.checkpoint.led_from)?, Evidence::Unreadable));
+        if let Some((at, evidence)) = testimony.or_else(silenced) {
+            let base = self.segments.base_of(at);
+            let damage = directory::corruption(base, at.since(base), evidence);
             if !self.repair {
                 return Err(OpenError::Corrupt(damage));
             }

@@ -3,7 +3,7 @@
 use super::rows::{
     REPAIR, corruption, keeps, keeps_with, log, log_with_checkpoint, long_log, refuses, segment,
 };
-use super::sketch::{OPTIONS, Placed, SEGMENT, Sketch, Written};
+use super::sketch::{OPTIONS, Placed, SEGMENT, Sketch, Written, overwrite};
 use super::*;
 use crate::checkpoint::{CHECKPOINT_NAME, SLOT_BYTES};
 use crate::device::simulated::Disk;
@@ -175,6 +175,47 @@ fn e10_a_witness_testifies_beside_what_cannot_be_read() {
     log.disk.flip_bit(&segment(0), log.groups[2].start.get() + 500, 2).unwrap();
     wear_out(&log.disk, log.groups[4].start);
     assert!(matches!(corruption(&log.disk).evidence, Evidence::Witness { .. }));
+}
+
+/// A log whose fourth group is damaged, so that nothing but a later one says that it was durable.
+fn log_with_damage(groups: usize) -> Sketch {
+    let log = log(groups);
+    log.disk.flip_bit(&segment(0), log.groups[3].start.get() + 500, 2).unwrap();
+    log
+}
+
+#[test]
+fn e10_the_only_witness_of_a_damaged_group_may_be_what_cannot_be_read() {
+    for worn in 1..3 {
+        let log = log_with_damage(3 + worn);
+        log.groups[4..].iter().for_each(|group| wear_out(&log.disk, group.start));
+        let at = log.groups[4].start.get();
+        refuses_to_go_without(&log.disk, &segment(0), at);
+        let report = keeps_with(&log.disk, &log.groups[..3], &REPAIR);
+        assert_eq!((report.repaired.unwrap().position, report.doubt), (at, false));
+        // Where nothing was written, nothing needs a witness.
+        overwrite(&log.disk, log.groups[3].start, &[0; 4096]);
+        keeps(&log.disk, &log.groups[..3]);
+    }
+}
+
+#[test]
+fn e10_a_leader_may_have_been_the_witness_that_cannot_be_read() {
+    let mut log = log_with_damage(4);
+    wear_out(&log.disk, log.groups[4].start);
+    log.checkpoint.store(Checkpoint { led_from: log.tip.end.align_up(BLOCK_BYTES), ..log.named() }).unwrap();
+    let report = keeps(&log.disk, &log.groups[..3]);
+    assert!(report.doubt);
+}
+
+#[test]
+fn e9_a_repair_that_a_follower_does_not_need_gives_up_no_segment() {
+    let mut log = log(3);
+    log.name_segment(PhysicalOffset::new(SEGMENT)).unwrap();
+    log.checkpoint.store(Checkpoint { led_from: log.tip.end, ..log.named() }).unwrap();
+    wear_out(&log.disk, log.groups[3].start);
+    let report = keeps_with(&log.disk, &log.groups[..3], &REPAIR);
+    assert_eq!((report.doubt, report.repaired, report.removed), (true, None, vec![]));
 }
 
 #[test]
