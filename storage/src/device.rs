@@ -27,6 +27,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use smallvec::SmallVec;
 
 use crate::staging::TailMemory;
@@ -129,7 +130,8 @@ pub trait File: Send + Sync {
     /// Fills `buffer` from byte `at`, or as much of it as the file has; returns how much that was.
     ///
     /// # Errors
-    /// When the disk cannot read them. What `buffer` holds then is of no use.
+    /// When the disk cannot read them; what `buffer` holds then is of no use. Where that is for the medium's sake, and
+    /// other bytes may be read, the error is the system's `EIO`, `EBADMSG`, `ENODATA` or `EILSEQ`.
     fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Writes all of `bytes` at byte `at`, extending the file where needed.
     ///
@@ -245,6 +247,16 @@ impl WriteRefused {
 /// Whether nothing is wrong but the lack of space.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether a read failed because the medium does not give the bytes back, which says nothing about others: not for
+/// another reason, such as a lack of memory or of permission, or a disk that is gone.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        // Of the file system, of its checksums, and of the device where it is read directly: the medium, and its tags.
+        Some(Errno::IO | Errno::BADMSG | Errno::NODATA | Errno::ILSEQ)
+    )
 }
 
 /// Names an [`Operation`] under way.

@@ -63,12 +63,16 @@
 //! |     | the same, something else at that place, at or above `led_from`           | corruption                   |
 //! |     | the same below `led_from`                                                | cut, and doubt is reported   |
 //! | E11 | an epoch record that the history leads to cannot be read                 | the segment's header tells   |
+//! | E12 | more than 64 blocks that are looked at cannot be read                    | corruption                   |
 //!
 //! E9 is no tear, though a power cut may leave a sector that cannot be read: other groups may have shared the sector,
 //! or the last one may have been acknowledged, and another attempt, or another disk, may read it. Where zeros stand at
 //! the place (in its whole blocks), no group was written there, so none behind it was acknowledged, and writing heals
 //! the sector. Where something else does, it may be a tear, or a group that was durable and is damaged: only a witness
 //! tells them apart, and it may be what cannot be read.
+//!
+//! E12 is for the time it takes: a failing disk may think about each block for seconds. A repair reads past all of them,
+//! and then goes by the other rows.
 //!
 //! **Cut** means: what is not zero in the searched range is zeroed, and flushed before the first append. Bytes of an
 //! earlier life further on can neither chain nor testify: their epoch is lower.

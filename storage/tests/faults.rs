@@ -17,14 +17,14 @@ use skylark_storage::device::{Operation, Ticket};
 use skylark_storage::recovery::Evidence;
 use skylark_storage::segment::segment_name;
 use skylark_storage::{
-    AppendError, Cause, Clock, CommitLog, Device, Files, NewRecord, OpenError, Opened, Options,
+    AppendError, Cause, Clock, CommitLog, Device, File, Files, NewRecord, OpenError, Opened, Options,
     PhysicalOffset, ReadError, Step, Stopped, SystemClock, Visibility,
 };
 
 use tracing::field::Field;
 use tracing::{Event, Metadata, span};
 
-use support::layer::{Layer, Layered};
+use support::layer::{FileLayer, Layer, Layered, LayeredFile};
 use support::{KIND, SEGMENT_BYTES, World, options};
 
 fn world() -> World {
@@ -286,6 +286,56 @@ fn a_sealed_segment_whose_header_cannot_be_read_is_told_of_and_the_others_are_se
     assert!(log.scan(base(1)).all(|group| group.is_ok()));
     while opened.writer.step() == Step::Worked {}
     assert!(log.durable().get() > opened.recovery.end, "the log goes on");
+}
+
+/// Segments of a disk that cannot be read from `from` on, for another reason than the medium.
+struct Denied {
+    disk: Disk,
+    from: u64,
+}
+
+struct DeniedFile {
+    file: Arc<dyn File>,
+    from: u64,
+}
+
+impl Layer for Denied {
+    fn below(&self) -> &dyn Files {
+        &self.disk
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let file = self.disk.open(name)?;
+        let from = if name.ends_with(".seg") { self.from } else { u64::MAX };
+        Ok(Arc::new(LayeredFile(DeniedFile { file, from })))
+    }
+}
+
+impl FileLayer for DeniedFile {
+    fn below(&self) -> &dyn File {
+        &*self.file
+    }
+
+    fn read_at(&self, at: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let is_denied = at.saturating_add(buffer.len() as u64) > self.from;
+        if is_denied { Err(io::ErrorKind::OutOfMemory.into()) } else { self.file.read_at(at, buffer) }
+    }
+}
+
+#[test]
+fn what_cannot_be_read_for_another_reason_than_the_medium_is_not_cut_away() {
+    let world = with_units(10, options());
+    for from in [0, 20_000, SEGMENT_BYTES - 1] {
+        let disk = world.disk.crash();
+        let before = disk.operations();
+        for repair in [false, true] {
+            let files = Arc::new(Layered(Denied { disk: disk.clone(), from }));
+            let options = Options { repair, ..options() };
+            let refused = CommitLog::open(files, Arc::new(SystemClock::new()), options, ()).err();
+            assert!(matches!(&refused, Some(OpenError::Io(_))), "from {from}: {refused:?}");
+        }
+        assert_eq!(disk.operations(), before);
+    }
 }
 
 // Damage.

@@ -121,7 +121,7 @@ impl Disk {
         self.state.lock().faults.fail_names = Some(nth);
     }
 
-    /// Fails every read of a file that touches `range`: a medium that has worn out there. It goes with the disk
+    /// Fails every read of a file that touches `range`, with `EIO`: a medium that has worn out there. It goes with the disk
     /// through crashes, until the range is written again, which puts it elsewhere, or [`Self::heal_reads`].
     ///
     /// # Errors

@@ -188,7 +188,8 @@ impl Inspection<'_> {
             let (at, what) = (Some(durable_end), What::DurableEnd);
             sink.item(&Item::Damage(Damage { at, segment: None, byte: 0, what }))?;
         }
-        let mut segments = Segments::new(self.files, self.checkpoint.segment_bytes);
+        // Who looks into a log that a disk is losing has the time.
+        let mut segments = Segments::new(self.files, self.checkpoint.segment_bytes, usize::MAX);
         let from =
             if self.is_rebuilt { scan::Tip::empty(durable_end) } else { scan::Tip::of(&self.checkpoint) };
         let mut scan = Scan::new(&mut segments, &self.checkpoint, from, self.is_rebuilt);

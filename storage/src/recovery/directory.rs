@@ -7,7 +7,7 @@ use super::error::{Corruption, Evidence, OpenError};
 use super::segments::{HeaderBlock, Segments, header_block};
 use crate::catalogue::SegmentInfo;
 use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint, FIRST_GENERATION};
-use crate::device::Files;
+use crate::device::{Files, is_refusal};
 use crate::epoch::EpochStart;
 use crate::group::Chain;
 use crate::log_id::LogId;
@@ -41,8 +41,10 @@ impl Directory {
             let mut block = [0; BLOCK];
             let file = files.open(&segment_name(base))?;
             // A sector that cannot be read concerns those who read it.
-            let header = file.read_at(0, &mut block);
-            let header = header.map_or(HeaderBlock::Unreadable, |read| header_block(&block[..read]));
+            let header = match file.read_at(0, &mut block) {
+                Err(error) if is_refusal(&error) => HeaderBlock::Unreadable,
+                read => header_block(&block[..read?]),
+            };
             Ok(SegmentFile { base, header, file_bytes: file.len()? })
         };
         let segments = bases.into_iter().map(read).collect::<io::Result<_>>()?;

@@ -1,10 +1,11 @@
 //! The segment files of a log, read through one window.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::device::{File, Files};
+use crate::device::{File, Files, is_refusal};
 use crate::offset::PhysicalOffset;
 use crate::segment::{BLOCK, BLOCK_BYTES, SegmentError, SegmentFields, SegmentHeader, is_zero, segment_name};
 
@@ -35,18 +36,44 @@ pub(crate) struct Segments<'a> {
     /// The blocks that the disk refused. It is not asked for them again: each answer may take it seconds, and nobody is
     /// to be told two things about one place.
     refused: BTreeSet<PhysicalOffset>,
+    /// How many there may be.
+    refusals_max: usize,
     /// The first of them that was asked for.
     met: Option<PhysicalOffset>,
 }
 
 /// Read at once, or as much as a longer group needs: as much as disks like to be asked for, where nothing is cached.
 const WINDOW_BYTES: usize = 1 << 20;
-/// A disk that refuses more blocks than this is failing as a whole.
-const REFUSALS_MAX: usize = 64;
+/// A disk that refuses more blocks than this is failing as a whole: who opens a log is told so before hours have passed.
+pub(crate) const REFUSALS_MAX: usize = 64;
+
+/// The disk refused more blocks than are allowed.
+#[derive(Debug)]
+pub(crate) struct TooManyRefusals {
+    /// The first of them in the log.
+    pub(crate) first: PhysicalOffset,
+}
+
+impl TooManyRefusals {
+    /// The one in there, if that is what the error says.
+    pub(crate) fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl fmt::Display for TooManyRefusals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the disk refuses to read many blocks, the first of them at log offset {}", self.first)
+    }
+}
+
+impl std::error::Error for TooManyRefusals {}
 
 impl<'a> Segments<'a> {
-    pub(crate) fn new(files: &'a dyn Files, segment_bytes: u64) -> Self {
+    /// Reads past up to `refusals_max` blocks that the disk refuses. One more is [`TooManyRefusals`].
+    pub(crate) fn new(files: &'a dyn Files, segment_bytes: u64, refusals_max: usize) -> Self {
         Self {
+            refusals_max,
             files,
             segment_bytes,
             open: None,
@@ -101,6 +128,11 @@ impl<'a> Segments<'a> {
         self.met.take()
     }
 
+    /// The first block of all that the disk has refused to read, if an opening would not have read past so many.
+    pub(crate) fn first_of_many_refused(&self) -> Option<PhysicalOffset> {
+        self.refused.first().copied().filter(|_| self.refused.len() > REFUSALS_MAX)
+    }
+
     /// The first block of a range that the disk has refused to read. A range ends where its segment does.
     fn refused_in(&self, at: PhysicalOffset, bytes: usize) -> Option<PhysicalOffset> {
         let end = at.advance(bytes as u64).min(self.limit_of(at));
@@ -138,7 +170,7 @@ impl<'a> Segments<'a> {
         let read = match self.file(at)? {
             Some(file) if is_worn => self.fill_by_blocks(&*file, at, &mut window)?,
             Some(file) => match file.read_at(within, &mut window) {
-                Err(_) => self.fill_by_blocks(&*file, at, &mut window)?,
+                Err(error) if is_refusal(&error) => self.fill_by_blocks(&*file, at, &mut window)?,
                 read => read?,
             },
             None => 0,
@@ -166,11 +198,16 @@ impl<'a> Segments<'a> {
             if !self.refused.contains(&block)
                 && let Err(error) = file.read_at(within + skipped, &mut whole)
             {
-                if self.refused.len() == REFUSALS_MAX {
+                if !is_refusal(&error) {
                     return Err(error);
                 }
                 whole.fill(0);
                 self.refused.insert(block);
+                if self.refused.len() > self.refusals_max
+                    && let Some(&first) = self.refused.first()
+                {
+                    return Err(io::Error::other(TooManyRefusals { first }));
+                }
             }
             part.copy_from_slice(&whole[..part.len()]);
         }

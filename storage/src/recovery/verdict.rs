@@ -7,7 +7,7 @@ use super::error::{Corruption, Evidence, OpenError};
 use super::report::{RecoveryReport, Unreadable};
 use super::scan::{Scan, Tip};
 use super::search::{self, Found, Witness};
-use super::segments::{HeaderBlock, Segments};
+use super::segments::{HeaderBlock, REFUSALS_MAX, Segments, TooManyRefusals};
 use super::{Recovery, RecoveryOptions, Scanned};
 use crate::checkpoint::{
     CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, FIRST_GENERATION, Loaded, SLOT_BYTES, SlotError,
@@ -56,7 +56,9 @@ impl<'a> Recovery<'a> {
             }
         };
         report.clean = checkpoint.clean;
-        let segments = Segments::new(files, checkpoint.segment_bytes);
+        // What is to be repaired is read as far as it can be, however long that takes.
+        let refusals_max = if options.repair { usize::MAX } else { REFUSALS_MAX };
+        let segments = Segments::new(files, checkpoint.segment_bytes, refusals_max);
         Ok(Self {
             files,
             segments,
@@ -72,12 +74,22 @@ impl<'a> Recovery<'a> {
         })
     }
 
-    /// Looks at everything, and touches nothing.
+    /// Looks at everything, and touches nothing. A disk that refuses many blocks is row E12.
     pub(super) fn judge(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
         loop {
             match self.judge_once() {
                 Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
+                Err(OpenError::Io(error)) => {
+                    return Err(match TooManyRefusals::of(&error) {
+                        Some(&TooManyRefusals { first }) => OpenError::Corrupt(self.unreadable_at(first)),
+                        None => OpenError::Io(error),
+                    });
+                }
                 judged => {
+                    if let Some(first) = self.segments.first_of_many_refused() {
+                        let damage = self.unreadable_at(first);
+                        self.report.repaired.get_or_insert(damage);
+                    }
                     self.report_unreadable();
                     return judged;
                 }
@@ -190,8 +202,7 @@ impl<'a> Recovery<'a> {
         let doubt = refused.is_some_and(|at| at >= end && at < self.checkpoint.led_from);
         let lost = refused.filter(|_| !doubt);
         if let Some(at) = lost {
-            let base = self.segments.base_of(at);
-            let damage = directory::corruption(base, at.since(base), Evidence::Unreadable);
+            let damage = self.unreadable_at(at);
             if !self.repair || at < end {
                 return Err(OpenError::Corrupt(damage));
             }
@@ -225,6 +236,11 @@ impl<'a> Recovery<'a> {
         self.report.doubt = found.doubt;
         self.report.searched_bytes = found.searched_bytes;
         Ok(found)
+    }
+
+    fn unreadable_at(&self, at: PhysicalOffset) -> Corruption {
+        let base = self.segments.base_of(at);
+        directory::corruption(base, at.since(base), Evidence::Unreadable)
     }
 
     /// What there is to do about blocks that were met behind the end of a closed log and cannot be read. They hold nothing,

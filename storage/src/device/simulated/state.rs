@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use rustix::io::Errno;
 
 use super::contents::{Contents, Odds};
 
@@ -268,7 +269,7 @@ impl State {
         let node = &self.nodes[&node];
         let end = at.saturating_add(buffer.len() as u64).min(node.contents.len());
         if node.unreadable.iter().any(|range| range.start < end && at < range.end) {
-            return Err(io::Error::other("the medium cannot be read here (simulated)"));
+            return Err(Errno::IO.into());
         }
         Ok(node.contents.read(at, buffer))
     }

@@ -238,12 +238,18 @@ fn e11_an_epoch_record_that_cannot_be_read_hides_no_more_than_its_segment() {
 }
 
 #[test]
-fn a_disk_that_fails_as_a_whole_is_no_damaged_log() {
+fn e12_a_disk_that_fails_as_a_whole_is_told_of_and_can_be_repaired_from() {
     let mut log = log(3);
     for index in 1..7 {
         log.name_segment(PhysicalOffset::new(index * SEGMENT)).unwrap();
         log.disk.fail_reads(&segment(index), 0..SEGMENT).unwrap();
+        // 16 blocks each.
+        if index <= 4 {
+            assert_eq!(keeps(&log.disk, &log.groups).repaired, None);
+        } else {
+            refuses_to_go_without(&log.disk, &segment(1), 0);
+            let repaired = keeps_with(&log.disk, &log.groups, &REPAIR).repaired.unwrap();
+            assert_eq!((repaired.file, repaired.evidence), (segment(1), Evidence::Unreadable));
+        }
     }
-    let refused = refuses(&log.disk);
-    assert!(matches!(refused, OpenError::Io(_)), "{refused}");
 }
