@@ -76,7 +76,8 @@
 //!
 //! **Cut** means: what is not zero in the searched range is zeroed, and flushed before the first append. Bytes of an
 //! earlier life further on can neither chain nor testify: their epoch is lower.
-//! **Corruption** is refused and located; with [`RecoveryOptions::repair`] the log is cut at the damage instead.
+//! **Corruption** is refused and located; with [`RecoveryOptions::repair`] the log is cut at the damage instead. What is
+//! cut then, and can be read, is copied first: the damage may be one block, and what lies behind it somebody's.
 //! What could be read above the last attested durable end is written again and flushed before it is served: being
 //! readable is not being durable, and a flush alone skips pages that the kernel believes clean.
 //!
@@ -129,7 +130,8 @@ pub struct RecoveryOptions {
     pub segment_bytes: u64,
     /// The identity of a log that this opening creates; random when `None`.
     pub log_id: Option<LogId>,
-    /// Cut at corruption, and report it, instead of refusing.
+    /// Cut at corruption, and report it, instead of refusing. What is cut is set aside, as `*.given-up` in `log/`, which
+    /// needs space for what a segment holds behind the damage.
     pub repair: bool,
 }
 

@@ -1,10 +1,12 @@
-//! Writing during recovery: zeros over remains, and the same bytes once more.
+//! Writing during recovery: zeros over remains, a copy of them for a person, and the same bytes once more.
 
 use std::io;
 use std::ops::Range;
 
 use super::segments::Segments;
+use crate::device::Files;
 use crate::offset::PhysicalOffset;
+use crate::segment::is_zero;
 
 /// Written at once.
 const CHUNK_BYTES: u64 = 256 << 10;
@@ -15,6 +17,30 @@ pub(super) fn zero(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) ->
         segments.write(at, &vec![0; bytes])?;
     }
     Ok(range.end.since(range.start))
+}
+
+/// Copies what can be read and is not zero in `range`, which lies in one segment, to the file `name`, each byte to its
+/// place in the segment, and flushes it. Where there is nothing to copy there is no file, and `false` is returned.
+pub(super) fn copy(
+    files: &dyn Files,
+    segments: &mut Segments<'_>,
+    range: Range<PhysicalOffset>,
+    name: &str,
+) -> io::Result<bool> {
+    let base = segments.base_of(range.start);
+    let mut copy = None;
+    for (at, bytes) in chunks(&range) {
+        let held = segments.read(at, bytes)?;
+        if is_zero(held) {
+            continue;
+        }
+        let file = match &copy {
+            Some(file) => file,
+            None => copy.insert(files.create(name)?),
+        };
+        file.write_at(at.since(base), held)?;
+    }
+    copy.map_or(Ok(false), |file| file.sync().map(|()| true))
 }
 
 /// Writes what stands in `range`, which lies in one segment, as far as its file goes, and flushes it. Returns how

@@ -32,13 +32,41 @@ impl Recovery<'_> {
         for name in &self.report.removed {
             if self.report.repaired.is_some() && name.ends_with(".seg") {
                 // What a repair gives up may be all that is left of something.
-                self.files.rename(name, &format!("{name}{GIVEN_UP}"))?;
+                self.files.rename(name, &self.given_up_name(name)?)?;
             } else {
                 self.files.remove(name)?;
             }
         }
         self.segments.forget();
         Ok(())
+    }
+
+    /// What a segment, or what was cut off it, is called beside the log. What an earlier repair gave up stays.
+    fn given_up_name(&self, segment: &str) -> io::Result<String> {
+        let taken = self.files.list("log")?;
+        let mut name = format!("{segment}{GIVEN_UP}");
+        let mut number = 1;
+        while taken.iter().any(|taken| name.strip_prefix("log/") == Some(taken)) {
+            number += 1;
+            name = format!("{segment}{GIVEN_UP}-{number}");
+        }
+        Ok(name)
+    }
+
+    /// Copies what a repair takes out of the segments that stay: what is zeroed, and what the log will be written over.
+    fn set_aside(&mut self, end: PhysicalOffset) -> io::Result<()> {
+        let mut from = end;
+        while from < self.segments.limit_of(self.checkpoint.newest_segment) {
+            let limit = self.segments.limit_of(from);
+            let segment = segment_name(self.segments.base_of(from));
+            // Of a copy that is not finished the next opening removes what there is.
+            let unfinished = format!("{segment}{GIVEN_UP}.tmp");
+            if cut::copy(self.files, &mut self.segments, from..limit, &unfinished)? {
+                self.files.rename(&unfinished, &self.given_up_name(&segment)?)?;
+            }
+            from = limit;
+        }
+        self.files.sync_directory("log")
     }
 
     /// What can be read and is not known to be durable, each range within one segment, to the end of its last block: the
@@ -75,6 +103,9 @@ impl Recovery<'_> {
     /// Zeroes what is behind the end. Every file that was looked into is flushed: what was zeroed by a recovery that
     /// did not come to its end may look clean already.
     pub(super) fn cut(&mut self, tip: &Tip, found: &Found) -> io::Result<()> {
+        if self.report.repaired.is_some() {
+            self.set_aside(tip.end)?;
+        }
         for remains in &found.remains {
             self.report.cut_bytes += cut::zero(&mut self.segments, remains.clone())?;
         }
@@ -173,5 +204,5 @@ impl Recovery<'_> {
 /// So much of a segment that recovery creates exists when it returns; the rest is for the writer's housekeeping.
 const FIRST_STEP_BYTES: u64 = 1 << 20;
 
-/// Behind the name of a segment that a repair has given up.
+/// Behind the name of a segment that a repair has given up, or cut.
 const GIVEN_UP: &str = ".given-up";

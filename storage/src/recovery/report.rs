@@ -57,7 +57,8 @@ pub struct RecoveryReport {
     pub unreadable: Vec<Unreadable>,
     /// Files that belonged to no named segment, and were removed; by a repair, segments were set aside as `*.given-up`.
     pub removed: Vec<String>,
-    /// The corruption that was cut at the operator's request: the first that was found.
+    /// The corruption that was cut at the operator's request: the first that was found. What could be read behind the end,
+    /// in the segment that was cut, is kept in its `*.given-up`.
     pub repaired: Option<Corruption>,
 }
 

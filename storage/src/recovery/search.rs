@@ -146,11 +146,7 @@ pub(crate) fn search(
 /// segment ends with the block, the next segment's header and the block behind it.
 fn place_end(segments: &Segments<'_>, end: PhysicalOffset) -> PhysicalOffset {
     let block = end.align_up(BLOCK_BYTES);
-    if block == segments.base_of(block) {
-        block.advance(2 * BLOCK_BYTES)
-    } else {
-        block.advance(BLOCK_BYTES)
-    }
+    if block == segments.base_of(block) { block.advance(2 * BLOCK_BYTES) } else { block.advance(BLOCK_BYTES) }
 }
 
 /// The sound groups that begin at any eighth byte of a block. What lies inside one is that group's business: a

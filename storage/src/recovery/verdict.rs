@@ -216,9 +216,9 @@ impl<'a> Recovery<'a> {
             self.give_up_behind(end);
         }
         let mut found = search::search(&mut self.segments, &self.checkpoint, end, &mut |_, _| ())?;
-        let testimony = found.witness.map(|Witness { at: witness, attested_end }| {
-            (end, Evidence::Witness { witness, attested_end })
-        });
+        let testimony = found
+            .witness
+            .map(|Witness { at: witness, attested_end }| (end, Evidence::Witness { witness, attested_end }));
         let silenced = || Some((found.silenced(self.checkpoint.led_from)?, Evidence::Unreadable));
         if let Some((at, evidence)) = testimony.or_else(silenced) {
             let base = self.segments.base_of(at);

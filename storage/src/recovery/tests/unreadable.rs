@@ -111,6 +111,46 @@ fn e9_a_group_that_cannot_be_read_may_have_been_acknowledged() {
     }
 }
 
+/// Whether a file of this name holds a group of the first segment.
+fn holds(disk: &Disk, name: &str, group: &Written) -> bool {
+    let mut bytes = vec![0; group.bytes.len()];
+    let read = disk.open(name).and_then(|file| file.read_at(group.start.get(), &mut bytes));
+    read.is_ok() && bytes == group.bytes
+}
+
+#[test]
+fn e9_a_repair_sets_aside_what_can_be_read_behind_what_cannot() {
+    let (first, second) = (format!("{}.given-up", segment(0)), format!("{}.given-up-2", segment(0)));
+    let log = log(6);
+    wear_out(&log.disk, log.groups[3].start);
+    let repaired = log.disk.kill();
+    let before = repaired.operations();
+    recover(&repaired, &REPAIR).unwrap();
+    let operations = repaired.operations() - before;
+    let behind = &log.groups[4..];
+    assert!(behind.iter().all(|group| holds(&repaired.crash(), &first, group)));
+    // Wherever the repair is cut short.
+    for nth in 1..=operations {
+        let cut_short = log.disk.kill();
+        cut_short.power_off_at(nth);
+        recover(&cut_short, &REPAIR).err();
+        let left = cut_short.crash();
+        recover(&left, &REPAIR).unwrap();
+        for group in behind {
+            let is_kept = [&first, &second].iter().any(|name| holds(&left, name, group));
+            assert!(is_kept, "operation {nth}: group at {}", group.start);
+        }
+    }
+    // What an earlier repair has set aside stays.
+    let mut again = Sketch::open(repaired, &OPTIONS, log.groups.clone()).unwrap();
+    again.append_durably(2);
+    let (worn, last) = (again.groups.len() - 2, again.groups.len() - 1);
+    wear_out(&again.disk, again.groups[worn].start);
+    recover(&again.disk, &REPAIR).unwrap();
+    assert!(holds(&again.disk, &second, &again.groups[last]));
+    assert!(behind.iter().all(|group| holds(&again.disk, &first, group)));
+}
+
 #[test]
 fn e9_what_was_durable_in_the_block_that_the_log_ends_in_is_needed() {
     for clean in [false, true] {
