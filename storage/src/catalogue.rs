@@ -10,7 +10,8 @@ use crate::sync::Mutex;
 pub struct SegmentInfo {
     /// The physical offset of its first byte.
     pub base: PhysicalOffset,
-    /// Milliseconds since 1970: what its records' `stored_at_delta` counts from.
+    /// Milliseconds since 1970: what its records' `stored_at_delta` counts from. Where the opening could not read the
+    /// segment's header, that of the next segment whose header it could, or when the log's last record was stored.
     pub created_at: u64,
     /// What it takes on the disk. Of the newest segment, what groups take: what is prepared ahead is not counted.
     pub stored_bytes: u64,
@@ -41,6 +42,13 @@ impl Catalogue {
         if let Some(known) = self.0.lock().iter_mut().rev().find(|known| known.base == base) {
             known.stored_bytes = stored_bytes;
         }
+    }
+
+    /// When the segment at `base` was created.
+    pub(crate) fn created_at(&self, base: PhysicalOffset) -> Option<u64> {
+        let segments = self.0.lock();
+        let index = segments.binary_search_by_key(&base, |known| known.base).ok()?;
+        Some(segments[index].created_at)
     }
 
     /// Forgets the segments below `beginning`.

@@ -20,7 +20,8 @@ pub struct Group {
     pub start: PhysicalOffset,
     /// Where it ends; when it seals its segment, the next segment's base.
     pub end: PhysicalOffset,
-    /// When its segment was created, in milliseconds since 1970: what its records' `stored_at_delta` counts from.
+    /// When its segment was created, in milliseconds since 1970: what its records' `stored_at_delta` counts from. Later than
+    /// it was, by as much as [`crate::SegmentInfo::created_at`] says, where the segment's header could not be read.
     pub created_at: u64,
     /// Of its records.
     pub epoch: Epoch,

@@ -9,7 +9,7 @@ use crate::group::{Chain, GROUP_HEADER_BYTES, GroupError, GroupHeader};
 use crate::log::shared::{DurablePoint, Shared};
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError, RecordFields, RecordHeader};
-use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, SegmentError, segment_name};
+use crate::segment::{BLOCK_BYTES, CLOSING_BYTES, segment_name};
 
 use cold::Request;
 
@@ -75,14 +75,6 @@ pub enum ReadError {
         at: PhysicalOffset,
         /// How it shows.
         error: RecordError,
-    },
-    /// The segment that holds it does not begin with a segment's header.
-    #[error("no segment begins at offset {at}: {error}")]
-    NotASegment {
-        /// Where it was expected.
-        at: PhysicalOffset,
-        /// How it shows.
-        error: SegmentError,
     },
     /// No group starts there.
     #[error("no group starts at offset {at}: {error}")]

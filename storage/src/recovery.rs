@@ -25,7 +25,8 @@
 //! | D13 | one with content there, next in line, and a slot is damaged              | named: by the lost slot      |
 //! | D14 | any other segment with content that is not named                         | refused                      |
 //! | D15 | files called `*.tmp`                                                     | removed: never finished      |
-//! | D16 | the header of a segment cannot be read, and the log goes on in another   | kept: its readers are told   |
+//! | D16 | the header of a segment cannot be read, and the log goes on in another   | kept: only store times count |
+//! |     |                                                                          | from the next one's          |
 //! | D17 | that of the segment in which the log goes on                             | corruption                   |
 //!
 //! The **scan**: what follows the end of a group.

@@ -7,10 +7,10 @@ use crate::handover::Group;
 use crate::log::shared::Shared;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, Record, RecordError};
-use crate::segment::{BLOCK_BYTES, SegmentHeader};
+use crate::segment::BLOCK_BYTES;
 
 use super::ReadError;
-use super::cold::{Cold, Request};
+use super::cold::Request;
 
 /// The visible groups from some place on, each checked whole and against the one before.
 ///
@@ -23,7 +23,7 @@ pub struct Scan<'a> {
     at: PhysicalOffset,
     /// What the group at `at` must carry, once one has been read.
     chain: Option<Chain>,
-    /// Base and creation time of the segment that was read last.
+    /// Base and creation time of the segment of the last group.
     segment: Option<(PhysicalOffset, u64)>,
     /// Bytes read ahead, and where they begin.
     window: (PhysicalOffset, Bytes),
@@ -66,15 +66,8 @@ impl<'a> Scan<'a> {
         self.shared.check_kept(self.at)?;
         match self.next_group() {
             // Memory may hold what the file held before it was written: past the page cache, by another path.
-            Err(
-                ReadError::Damaged { .. }
-                | ReadError::NotAGroup { .. }
-                | ReadError::Unchained { .. }
-                | ReadError::NotASegment { .. },
-            ) => {
+            Err(ReadError::Damaged { .. } | ReadError::NotAGroup { .. } | ReadError::Unchained { .. }) => {
                 self.window = (self.at, Bytes::new());
-                self.segment = None;
-                self.shared.cold.forget(self.at.align_down(self.shared.segment_bytes), BLOCK_BYTES);
                 self.shared.cold.forget(self.at, GROUP_BYTES_MAX.into());
                 self.next_group().map_err(|error| self.shared.check_kept(self.at).err().unwrap_or(error))
             }
@@ -152,16 +145,16 @@ impl<'a> Scan<'a> {
         Ok(Group { start, end, created_at, epoch, chain: chain.finish(&header), bytes })
     }
 
-    /// When the segment that holds `at` was created.
+    /// When the segment that holds the group at `at` was created, as the opening or the writer knows it: a header that
+    /// cannot be read hides no group.
     fn created_at(&mut self, at: PhysicalOffset) -> Result<u64, ReadError> {
         let base = at.align_down(self.shared.segment_bytes);
         if let Some((_, created_at)) = self.segment.filter(|(known, _)| *known == base) {
             return Ok(created_at);
         }
-        let block = self.shared.read_file(base, BLOCK_BYTES, Cold::look_up)?;
-        let header =
-            SegmentHeader::parse(&block).map_err(|error| ReadError::NotASegment { at: base, error })?;
-        let created_at = header.fields().created_at;
+        // Whatever holds visible groups is known, until it is trimmed.
+        let known = self.shared.segments.created_at(base);
+        let created_at = known.ok_or_else(|| self.shared.short(at, GROUP_HEADER_BYTES as u64))?;
         self.segment = Some((base, created_at));
         Ok(created_at)
     }
