@@ -33,7 +33,7 @@ enum Command {
     Consume(consume::Args),
     /// Put load on a broker and measure how it bears it
     Bench(bench::Args),
-    /// Look at a data directory, without changing it
+    /// Look at a data directory, or repair the log in it
     Log(log::Args),
 }
 

@@ -22,7 +22,7 @@ pub const KIND: Kind = Kind::new(16);
 pub const LOG_ID: LogId = LogId::from_bytes([1; 16]);
 /// Creates the same log every time.
 pub const RECOVERY: RecoveryOptions =
-    RecoveryOptions { segment_bytes: SEGMENT_BYTES, log_id: Some(LOG_ID), repair: false };
+    RecoveryOptions { segment_bytes: SEGMENT_BYTES, log_id: Some(LOG_ID), repair: false, damaged_at: None };
 /// An edit reaches no further.
 const FILE_BYTES_MAX: u64 = 2 * SEGMENT_BYTES;
 

@@ -77,6 +77,11 @@ pub struct Options {
     pub tail: TailPolicy,
     /// Cut at corruption, and report it, instead of refusing to open.
     pub repair: bool,
+    /// For a repair: where an inspection has found damage below the durable end. The log is cut in front of the group
+    /// that holds it, and everything behind it is given up.
+    ///
+    /// Default `None`: such damage keeps nobody from opening the log, only from reading there.
+    pub damaged_at: Option<PhysicalOffset>,
 }
 
 impl Default for Options {
@@ -91,6 +96,7 @@ impl Default for Options {
             visibility: Visibility::default(),
             tail: TailPolicy::default(),
             repair: false,
+            damaged_at: None,
         }
     }
 }

@@ -78,7 +78,9 @@
 //! **Cut** means: what is not zero in the searched range is zeroed, and flushed before the first append. Bytes of an
 //! earlier life further on can neither chain nor testify: their epoch is lower.
 //! **Corruption** is refused and located; with [`RecoveryOptions::repair`] the log is cut at the damage instead. What is
-//! cut then, and can be read, is copied first: the damage may be one block, and what lies behind it somebody's.
+//! cut then, and can be read, is copied first: the damage may be one block, and what lies behind it somebody's. What is
+//! damaged below the durable end keeps nobody from opening the log; a repair cuts there too if it is told of it, with
+//! [`RecoveryOptions::damaged_at`].
 //! What could be read above the last attested durable end is written again and flushed before it is served: being
 //! readable is not being durable, and a flush alone skips pages that the kernel believes clean.
 //!
@@ -134,11 +136,14 @@ pub struct RecoveryOptions {
     /// Cut at corruption, and report it, instead of refusing. What is cut is set aside, as `*.given-up` in `log/`, which
     /// needs space for what a segment holds behind the damage.
     pub repair: bool,
+    /// Where an inspection has found damage below the durable end. A repair cuts the log in front of the group that
+    /// holds it; who does not repair opens the log as it is, as what stands elsewhere can be read.
+    pub damaged_at: Option<PhysicalOffset>,
 }
 
 impl Default for RecoveryOptions {
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, log_id: None, repair: false }
+        Self { segment_bytes: SEGMENT_BYTES_DEFAULT, log_id: None, repair: false, damaged_at: None }
     }
 }
 
@@ -235,6 +240,8 @@ struct Recovery<'a> {
     segments: Segments<'a>,
     directory: Directory,
     repair: bool,
+    /// Damage below the durable end that this recovery was told of, and is to cut.
+    told: Option<Corruption>,
     /// The file, unless this recovery creates it, which it does last.
     file: Option<CheckpointFile>,
     checkpoint: Checkpoint,

@@ -211,7 +211,7 @@ fn it_tells_the_same_of_logs_that_were_closed_killed_and_torn() {
 #[track_caller]
 fn agrees_with_recovery(directory: &Path, told: &str) {
     let files = ReadOnlyDirectory::open(directory).expect("the files can be used");
-    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, log_id: None, repair: false };
+    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, ..RecoveryOptions::default() };
     let Some(end) = told.lines().find(|line| line.starts_with("end at=")) else { return };
     match preview(&files, &options) {
         Ok(report) => {

@@ -160,7 +160,7 @@ fn a_preview_is_what_the_opening_then_reports() {
     world.append(&[20_000]).unwrap();
     world.step_writer().unwrap();
     let disk = world.disk.crash();
-    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, log_id: None, repair: false };
+    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, ..RecoveryOptions::default() };
     let operations = disk.operations();
     let previewed = preview(&disk, &options).unwrap();
     assert_eq!(disk.operations(), operations, "a preview changes nothing");

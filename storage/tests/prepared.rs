@@ -15,7 +15,7 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 /// the segment before.
 fn with_named_segment() -> Result<Disk, OpenError> {
     let disk = Disk::new(1);
-    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, log_id: None, repair: false };
+    let options = RecoveryOptions { segment_bytes: SEGMENT_BYTES, ..RecoveryOptions::default() };
     let mut checkpoint = recover(&disk, &options)?.checkpoint;
     let newest_segment = PhysicalOffset::new(SEGMENT_BYTES);
     disk.create(&segment_name(newest_segment))?;

@@ -1,4 +1,4 @@
-//! `skylark log`: looking at a data directory without changing its log.
+//! `skylark log`: looking at a data directory without changing its log, and mending a log that cannot be opened.
 //!
 //! | to change…                      | open     |
 //! |---------------------------------|----------|
@@ -6,6 +6,7 @@
 //! | how the log is listed           | `dump`   |
 //! | what is counted                 | `stat`   |
 //! | how devices are measured        | `probe`  |
+//! | how a damaged log is cut        | `repair` |
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ use crate::folds::kinds;
 
 mod dump;
 mod probe;
+pub(super) mod repair;
 mod stat;
 mod verify;
 
@@ -41,6 +43,10 @@ enum Command {
     /// Measure how long each device takes to make groups of 4, 64 and 512 KiB durable; writes about 16 MiB to files of its
     /// own
     Probe(probe::Args),
+    /// Cut a log that no broker opens in front of its damage: says first what is kept and what is given up. What is
+    /// given up and can be read stays in *.seg.given-up, which needs space for it. Exit code 0 if the log can be opened,
+    /// 2 if it could not be repaired
+    Repair(repair::Args),
 }
 
 /// Which directory, and how.
@@ -64,6 +70,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         Command::Dump(args) => dump::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Stat(args) => stat::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Probe(args) => probe::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Repair(args) => repair::run(&args),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("skylark: {error}");

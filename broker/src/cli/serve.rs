@@ -9,14 +9,15 @@ use std::time::Duration;
 use skylark_protocol::transport::{Connector, Listener};
 use skylark_storage::clock::{Clock, SystemClock};
 use skylark_storage::device::{DeviceChoice, Directory};
-use skylark_storage::{Stopped, Visibility};
+use skylark_storage::{OpenError, Stopped, Visibility};
 use skylark_transport_tcp::{Limits, Listening, TcpTransport};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::log::repair;
 use super::{Failure, log_to_stderr, nameserver};
-use crate::broker::{Broker, COMMIT_INTERVAL, Running, TICK};
+use crate::broker::{Broker, COMMIT_INTERVAL, Running, StartError, TICK};
 use crate::config::broker_conf::{self, BrokerConf};
 use crate::config::{Config, Mistakes, Settings, reachable};
 use crate::dispatch;
@@ -61,7 +62,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         files.check_device().map_err(|error| format!("cannot use the device {device}: {error}"))?;
     }
     let Running { broker, dispatcher, archivist, writer, housekeeper, recovery, prepared } =
-        Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)?;
+        Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)
+            .map_err(|error| with_remedy(error, &config.data))?;
     info!(clean = recovery.clean, end = recovery.end.get(), "log recovered: {recovery}");
     for unreadable in &recovery.unreadable {
         warn!(file = unreadable.file, "the disk cannot read {unreadable}: what lies there is not served");
@@ -111,6 +113,18 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         poisoned @ Stopped::Poisoned { .. } => return Err(poisoned.into()),
     }
     Ok(())
+}
+
+/// Names the command that lets a broker start again where damage keeps it from starting.
+fn with_remedy(error: StartError, directory: &Path) -> Failure {
+    let command = repair::Command { directory };
+    match &error {
+        StartError::Open(OpenError::Corrupt(_)) => format!(
+            "{error}. The latter is done by `{command}`; with --dry-run it says what would be given up"
+        )
+        .into(),
+        _ => error.into(),
+    }
 }
 
 fn serve(

@@ -45,8 +45,12 @@ pub(super) fn open<T: Send + 'static>(
         io::ErrorKind::WouldBlock => OpenError::Locked { directory: files.describe() },
         _ => OpenError::Io(error),
     })?;
-    let recovery_options =
-        RecoveryOptions { segment_bytes: options.segment_bytes, log_id: None, repair: options.repair };
+    let recovery_options = RecoveryOptions {
+        segment_bytes: options.segment_bytes,
+        log_id: None,
+        repair: options.repair,
+        damaged_at: options.damaged_at,
+    };
     let recovered = recovery::recover(&*files, &recovery_options)?;
     let Recovered { checkpoint, epoch, mut epochs, end, chain, stored_at, segments, next, report } =
         recovered;

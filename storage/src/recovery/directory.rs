@@ -12,7 +12,7 @@ use crate::epoch::EpochStart;
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
-use crate::segment::{BLOCK, SegmentError, SegmentFields, is_zero, segment_base, segment_name};
+use crate::segment::{BLOCK, BLOCK_BYTES, SegmentError, SegmentFields, is_zero, segment_base, segment_name};
 
 /// The files that are there.
 pub(crate) struct Directory {
@@ -212,6 +212,8 @@ pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
     let is_within = match damage.evidence {
         Evidence::SegmentShort { .. } | Evidence::EpochHistory => true,
         Evidence::Unreadable => damage.position > 0,
+        // Nothing in the segment says whether its first group is the one that was to follow.
+        Evidence::Damaged => damage.position > BLOCK_BYTES || base == checkpoint.oldest_segment,
         _ => false,
     };
     if is_within {
@@ -265,7 +267,7 @@ pub(crate) fn rebuild(segments: &[SegmentFile]) -> Option<Checkpoint> {
 }
 
 /// Damage at `position` of the segment at `base`.
-pub(super) fn corruption(base: PhysicalOffset, position: u64, evidence: Evidence) -> Corruption {
+pub(crate) fn corruption(base: PhysicalOffset, position: u64, evidence: Evidence) -> Corruption {
     Corruption { file: segment_name(base), position, at: base.advance(position), evidence }
 }
 

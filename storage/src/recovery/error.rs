@@ -50,6 +50,8 @@ pub enum Evidence {
     },
     /// An epoch record that the history leads to is not there.
     EpochHistory,
+    /// What stands there is not what was written: whoever opens the log has been told, and gives it up.
+    Damaged,
     /// The disk refuses to read what the log cannot go on without: the header of the segment that takes the next group,
     /// the place where a group would stand that nobody else vouches for, or, behind one that is damaged, a block in which
     /// another may vouch for it.
@@ -78,6 +80,7 @@ impl fmt::Display for Evidence {
                 write!(f, "the file ends after {file_bytes} bytes, below what was durable")
             }
             Self::EpochHistory => f.write_str("no epoch record stands where the history of epochs leads"),
+            Self::Damaged => f.write_str("what stands here is not what was written"),
             Self::Unreadable => f.write_str(
                 "the disk refuses to read this block, in which the log may go on; copy the data directory to another \
                  disk, which may get over it, and try again",
@@ -140,6 +143,12 @@ pub enum OpenError {
     Unexpected {
         /// The file.
         file: String,
+    },
+    /// A repair was told of damage where there is none.
+    #[error("what stands at log offset {at} is as it was written, and is not given up")]
+    NotDamaged {
+        /// Where it was told of.
+        at: PhysicalOffset,
     },
     /// Four billion openings.
     #[error("the log has no epoch left to be opened in")]

@@ -29,10 +29,11 @@ impl Recovery<'_> {
             file.store_again()?;
         }
         self.report.removed = self.left_over_names();
-        for name in &self.report.removed {
+        for name in &self.left_over_names() {
             if self.report.repaired.is_some() && name.ends_with(".seg") {
-                // What a repair gives up may be all that is left of something.
-                self.files.rename(name, &self.given_up_name(name)?)?;
+                let aside = self.given_up_name(name)?;
+                self.files.rename(name, &aside)?;
+                self.report.set_aside.push(aside);
             } else {
                 self.files.remove(name)?;
             }
@@ -62,7 +63,9 @@ impl Recovery<'_> {
             // Of a copy that is not finished the next opening removes what there is.
             let unfinished = format!("{segment}{GIVEN_UP}.tmp");
             if cut::copy(self.files, &mut self.segments, from..limit, &unfinished)? {
-                self.files.rename(&unfinished, &self.given_up_name(&segment)?)?;
+                let aside = self.given_up_name(&segment)?;
+                self.files.rename(&unfinished, &aside)?;
+                self.report.set_aside.push(aside);
             }
             from = limit;
         }

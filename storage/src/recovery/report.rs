@@ -55,10 +55,12 @@ pub struct RecoveryReport {
     /// What the disk refused to read, and the log can do without. A slot of the checkpoint, and what lies behind the end,
     /// is written again and can be read then. What is below the end stays so: whoever reads there is told.
     pub unreadable: Vec<Unreadable>,
-    /// Files that belonged to no named segment, and were removed; by a repair, segments were set aside as `*.given-up`.
+    /// Files that belonged to no named segment, and were removed; by a repair, segments were set aside.
     pub removed: Vec<String>,
-    /// The corruption that was cut at the operator's request: the first that was found. What could be read behind the end,
-    /// in the segment that was cut, is kept in its `*.given-up`.
+    /// The files, `*.given-up`, that a repair keeps what it gave up in: whole segments, and what could be read behind the
+    /// end in the segment that was cut. It may be all that is left of something.
+    pub set_aside: Vec<String>,
+    /// The corruption that was cut at the operator's request: the first that was found.
     pub repaired: Option<Corruption>,
 }
 

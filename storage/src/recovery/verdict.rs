@@ -59,11 +59,17 @@ impl<'a> Recovery<'a> {
         // What is to be repaired is read as far as it can be, however long that takes.
         let refusals_max = if options.repair { usize::MAX } else { REFUSALS_MAX };
         let segments = Segments::new(files, checkpoint.segment_bytes, refusals_max);
+        let told = options.damaged_at.filter(|at| options.repair && *at >= checkpoint.oldest_segment);
+        let told = told.map(|at| {
+            let base = segments.base_of(at);
+            directory::corruption(base, at.since(base), Evidence::Damaged)
+        });
         Ok(Self {
             files,
             segments,
             directory,
             repair: options.repair,
+            told,
             file,
             checkpoint,
             believe,
@@ -76,6 +82,9 @@ impl<'a> Recovery<'a> {
 
     /// Looks at everything, and touches nothing. A disk that refuses many blocks is row E12.
     pub(super) fn judge(&mut self) -> Result<(Scanned, Found, Vec<EpochStart>), OpenError> {
+        if let Some(damage) = self.told.clone().filter(|damage| damage.at < self.checkpoint.durable_end) {
+            self.give_up(damage)?;
+        }
         loop {
             match self.judge_once() {
                 Err(OpenError::Corrupt(damage)) if self.repair => self.give_up(damage)?,
@@ -101,6 +110,7 @@ impl<'a> Recovery<'a> {
         self.unreadable.clear();
         self.judge_directory()?;
         let scanned = self.scan()?;
+        self.judge_told(scanned.tip.end)?;
         self.judge_newest(scanned.tip.end)?;
         let found = self.judge_end(&scanned)?;
         let epochs = self.epochs(&scanned)?;
@@ -121,6 +131,15 @@ impl<'a> Recovery<'a> {
         let refused = directory.segments.iter().filter(|segment| segment.header == HeaderBlock::Unreadable);
         self.unreadable.extend(refused.map(|segment| segment.base));
         Ok(())
+    }
+
+    /// What is said to be damaged must be: what lies behind it is not given up for a place that is sound. Of a segment's
+    /// first group only whoever has seen the one before can tell.
+    fn judge_told(&self, end: PhysicalOffset) -> Result<(), OpenError> {
+        match &self.told {
+            Some(told) if told.at < end => Err(OpenError::NotDamaged { at: told.at }),
+            _ => Ok(()),
+        }
     }
 
     /// Row D17: store times count from what the header says, and a group in front is no word on when that was.

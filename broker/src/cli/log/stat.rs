@@ -35,8 +35,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let inspection = args.place.inspect(&files)?;
     let report = inspection.verify(threads(), &|_| ())?;
     let (sorts, others) = sort_files(&files)?;
-    let options =
-        RecoveryOptions { segment_bytes: inspection.checkpoint().segment_bytes, log_id: None, repair: false };
+    let segment_bytes = inspection.checkpoint().segment_bytes;
+    let options = RecoveryOptions { segment_bytes, ..RecoveryOptions::default() };
     let kept = match preview(&files, &options) {
         _ if inspection.is_moving() => "not said, the log is in use".to_owned(),
         Ok(report) => report.to_string(),

@@ -586,6 +586,33 @@ fn e7_a_broken_history_of_epochs_is_corruption() {
 }
 
 #[test]
+fn damage_below_the_durable_end_is_cut_by_a_repair_that_is_told_of_it() {
+    let mut log = long_log();
+    log.store_checkpoint(true).unwrap();
+    let within = |group: &Written| group.start.get() > SEGMENT + 4096 && group.end.get() < 2 * SEGMENT;
+    let begins = |group: &Written| group.start.get() == SEGMENT + 4096;
+    for index in [log.groups.iter().position(within), log.groups.iter().position(begins)].map(Option::unwrap)
+    {
+        let disk = log.disk.kill();
+        let damaged = &log.groups[index];
+        let told = RecoveryOptions { damaged_at: Some(damaged.start), ..REPAIR };
+        if within(damaged) {
+            let sound = preview(&disk, &told).err().unwrap();
+            assert!(matches!(sound, OpenError::NotDamaged { at } if at == damaged.start), "{sound}");
+        }
+        disk.flip_bit(&segment(1), damaged.start.get() % SEGMENT + 40, 2).unwrap();
+        for options in [REPAIR, RecoveryOptions { repair: false, ..told }] {
+            let report = preview(&disk, &options).unwrap();
+            assert_eq!((report.repaired, report.end), (None, log.tip.end), "it can be opened as it is");
+        }
+        let report = keeps_with(&disk, &log.groups[..index], &told);
+        assert_eq!(report.repaired.as_ref().unwrap().evidence, Evidence::Damaged);
+        let aside = &report.set_aside;
+        assert!(aside.contains(&format!("{}.given-up", segment(3))), "{aside:?}");
+    }
+}
+
+#[test]
 fn e8_a_closed_log_is_not_searched() {
     let mut log = log(3);
     log.store_checkpoint(true).unwrap();

@@ -17,6 +17,7 @@ pub(super) const OPTIONS: RecoveryOptions = RecoveryOptions {
     segment_bytes: SEGMENT,
     log_id: Some(LogId::from_bytes(*b"a log for tests.")),
     repair: false,
+    damaged_at: None,
 };
 
 /// Where a group goes.
