@@ -180,3 +180,45 @@ fn a_block_that_cannot_be_read_is_damage_and_the_others_are_read() {
     let lost = sound - report.tally.records();
     assert!((1..6).contains(&lost), "{lost} records cannot be read");
 }
+
+#[test]
+fn what_a_verdict_rests_on_is_told() {
+    let log = || {
+        let mut world = World::new(Disk::new(3), options());
+        for _ in 0..6 {
+            world.append(&[3000]).expect("no promise is broken");
+            world.settle().expect("no promise is broken");
+        }
+        world.disk.kill()
+    };
+    let disk = log();
+    let sound = verify(&disk);
+    assert_eq!((sound.behind, &sound.evidence), (Verdict::Nothing, &None));
+    let middle = {
+        let inspection = Inspection::open(&disk, false).unwrap();
+        let mut groups = Vec::new();
+        let note = |item: &Item<'_>| {
+            if let Item::Group { at, .. } = item {
+                groups.push(*at);
+            }
+            Ok(())
+        };
+        inspection.list(.., note).unwrap();
+        groups[3]
+    };
+    let name = segment_name(PhysicalOffset::ZERO);
+    for (words, is_readable) in [("proves that everything below", true), ("the disk refuses to read", false)]
+    {
+        let disk = log();
+        if is_readable {
+            disk.flip_bit(&name, middle.get() + 500, 1).unwrap();
+        } else {
+            disk.fail_reads(&name, middle.get()..middle.get() + 1).unwrap();
+        }
+        let report = verify(&disk);
+        let evidence = report.evidence.expect("an opening refuses");
+        assert!(report.behind == Verdict::Corrupt && evidence.to_string().contains(words), "{evidence}");
+        let refused = preview(&disk, &RecoveryOptions::default()).expect_err("it is refused").to_string();
+        assert!(refused.contains(&evidence.to_string()), "{refused}\n{evidence}");
+    }
+}

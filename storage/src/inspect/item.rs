@@ -220,9 +220,11 @@ pub enum Verdict {
     Nothing,
     /// Remains of a write that a crash tore, or of an earlier life of these bytes: an opening cuts them.
     Tear,
-    /// As before, but a group that another node led says that more was durable: an opening cuts, and reports doubt.
+    /// As before, but more may have been durable that another node led: a group says so, or the disk refuses to read
+    /// where one would stand. An opening cuts, and reports doubt.
     Doubt,
-    /// Groups that prove that what is damaged here was durable: an opening refuses.
+    /// A group proves that what is damaged here was durable, or the disk refuses to read where the log goes on: an
+    /// opening refuses.
     Corrupt,
     /// The log is in use: what stands here is still moving.
     Moving,

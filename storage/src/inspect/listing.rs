@@ -11,11 +11,11 @@ use crate::checkpoint::Checkpoint;
 use crate::epoch::EpochStart;
 use crate::group::GROUP_HEADER_BYTES;
 use crate::offset::PhysicalOffset;
-use crate::recovery::Word;
-use crate::recovery::directory::SegmentFile;
+use crate::recovery::directory::{self, SegmentFile};
 use crate::recovery::scan::{self, Scan};
-use crate::recovery::search::{self, Found};
+use crate::recovery::search::{self, Found, Witness};
 use crate::recovery::segments::{HeaderBlock, Segments, header_block};
+use crate::recovery::{Corruption, Evidence, Word};
 use crate::segment::{BLOCK, SEGMENT_HEADER_BYTES, SegmentError, SegmentFields, is_zero, segment_name};
 
 /// A sink that leaves out what lies outside of a range.
@@ -38,6 +38,24 @@ impl<F: FnMut(&Item<'_>) -> io::Result<()>> Sink for Within<F> {
 pub(super) struct End {
     pub(super) at: PhysicalOffset,
     pub(super) verdict: Verdict,
+    pub(super) evidence: Option<Corruption>,
+}
+
+/// What lies behind the end.
+struct Behind {
+    verdict: Verdict,
+    /// Where an opening refuses or is in doubt: why.
+    evidence: Option<Corruption>,
+    /// The sound groups.
+    items: Vec<Item<'static>>,
+    found: Found,
+}
+
+impl Behind {
+    /// Nobody has looked.
+    fn of(verdict: Verdict) -> Self {
+        Self { verdict, evidence: None, items: Vec::new(), found: Found::default() }
+    }
 }
 
 impl Inspection<'_> {
@@ -201,7 +219,8 @@ impl Inspection<'_> {
             Tip { end: durable_end, chain: Some(chain.get()), epoch: Some(epoch), lost: false }
         };
         let tip = self.walk_on(tip, end, sink)?;
-        let (verdict, behind, found) = self.look_behind(&mut segments, end, refused)?;
+        let Behind { verdict, evidence, items: behind, found } =
+            self.look_behind(&mut segments, end, refused)?;
         sink.item(&Item::End { at: end, verdict })?;
         for item in &behind {
             sink.item(item)?;
@@ -222,7 +241,7 @@ impl Inspection<'_> {
             entered = self.walk_on(tip, last.unwrap_or(end).max(end), sink)?.end;
         }
         self.list_prepared(entered, sink)?;
-        Ok(End { at: end, verdict })
+        Ok(End { at: end, verdict, evidence })
     }
 
     /// Walks from `tip` to `until`, through as many segments as that takes.
@@ -239,16 +258,20 @@ impl Inspection<'_> {
         segments: &mut Segments<'_>,
         end: PhysicalOffset,
         refused: Option<PhysicalOffset>,
-    ) -> io::Result<(Verdict, Vec<Item<'static>>, Found)> {
+    ) -> io::Result<Behind> {
         let is_closed = self.checkpoint.clean && end == self.checkpoint.durable_end && !self.slot_damaged;
         if self.is_moving() {
-            return Ok((Verdict::Moving, Vec::new(), Found::default()));
+            return Ok(Behind::of(Verdict::Moving));
         } else if is_closed && !self.is_rebuilt && refused.is_none_or(|at| at >= end) {
-            return Ok((Verdict::Closed, Vec::new(), Found::default()));
+            return Ok(Behind::of(Verdict::Closed));
         }
-        let mut behind = Vec::new();
+        let mut items = Vec::new();
+        let mut doubts = None;
         let found = search::search(segments, &self.checkpoint, end, &mut |group, word| {
-            behind.push(Item::Behind {
+            if word == Word::Doubt {
+                doubts.get_or_insert(Witness { at: group.start, attested_end: group.attested_end });
+            }
+            items.push(Item::Behind {
                 at: group.start,
                 bytes: group.stored_end.since(group.start),
                 epoch: group.first_epoch,
@@ -266,7 +289,21 @@ impl Inspection<'_> {
             (None, false, false) => Verdict::Tear,
             (None, false, true) => Verdict::Nothing,
         };
-        Ok((verdict, behind, found))
+        let witness = found.witness.or(doubts);
+        let evidence = match (verdict, refused, witness) {
+            (Verdict::Corrupt | Verdict::Doubt, Some(at), _) if is_lost || witness.is_none() => {
+                Some((at, Evidence::Unreadable))
+            }
+            (Verdict::Corrupt | Verdict::Doubt, _, Some(Witness { at: witness, attested_end })) => {
+                Some((end, Evidence::Witness { witness, attested_end }))
+            }
+            _ => None,
+        };
+        let evidence = evidence.map(|(at, evidence)| {
+            let base = at.align_down(self.checkpoint.segment_bytes);
+            directory::corruption(base, at.since(base), evidence)
+        });
+        Ok(Behind { verdict, evidence, items, found })
     }
 
     /// The named segments from `from` on, which holds nothing of the log's.

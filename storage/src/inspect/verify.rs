@@ -10,6 +10,7 @@ use super::tally::Tally;
 use super::walk::{Entry, Sink, Tip};
 use crate::checkpoint::Checkpoint;
 use crate::offset::PhysicalOffset;
+use crate::recovery::Corruption;
 use crate::sync::{AtomicU64, Ordering};
 
 /// What a log consists of, and what is wrong with it.
@@ -25,6 +26,8 @@ pub struct Report {
     pub end: PhysicalOffset,
     /// What lies behind its end.
     pub behind: Verdict,
+    /// What the verdict rests on, where an opening refuses or is in doubt.
+    pub evidence: Option<Corruption>,
     /// One of the checkpoint's slots is damaged, which a power cut during a checkpoint explains.
     pub slot_damaged: bool,
     /// Segments that belong to no log, and are removed by the next opening.
@@ -99,6 +102,7 @@ impl Inspection<'_> {
             checked_bytes: end.at.since(oldest_segment.min(end.at)),
             end: end.at,
             behind: end.verdict,
+            evidence: end.evidence,
             slot_damaged: self.slot_damaged,
             left_over,
             prepared,

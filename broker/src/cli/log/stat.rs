@@ -68,7 +68,7 @@ fn print(
         inspection.start(),
         report.end
     )?;
-    writeln!(out, "behind the end   {}", verify::describe(report.behind))?;
+    writeln!(out, "behind the end   {}", verify::describe(report))?;
     for (index, slot) in inspection.slots().iter().flatten().enumerate() {
         match slot {
             Ok(slot) => {
@@ -171,6 +171,7 @@ fn json(
         "durable_end": checkpoint.durable_end.get(),
         "end": report.end.get(),
         "behind": report.behind.as_str(),
+        "evidence": report.evidence.as_ref().map(ToString::to_string),
         "checkpoints": slots.collect::<Vec<_>>(),
         "opening": kept,
         "segments": tally.segments,

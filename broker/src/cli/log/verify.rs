@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use skylark_storage::inspect::{Format, Item, Verdict};
+use skylark_storage::inspect::{Format, Item, Report, Verdict};
 
 use super::{Place, threads};
 use crate::cli::Failure;
@@ -50,6 +50,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             "durable_end": inspection.checkpoint().durable_end.get(),
             "end": report.end.get(),
             "behind": report.behind.as_str(),
+            "evidence": report.evidence.as_ref().map(ToString::to_string),
             "slot_damaged": report.slot_damaged,
             "segments": report.tally.segments,
             "groups": report.tally.groups,
@@ -75,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
             tally.groups,
             tally.records(),
         )?;
-        writeln!(out, "behind the end: {}", describe(report.behind))?;
+        writeln!(out, "behind the end: {}", describe(&report))?;
         if report.slot_damaged {
             writeln!(
                 out,
@@ -88,14 +89,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
 }
 
 /// What lies behind a log's end, for a person.
-pub(super) fn describe(behind: Verdict) -> &'static str {
-    match behind {
+pub(super) fn describe(report: &Report) -> String {
+    let verdict = match report.behind {
         Verdict::Closed => "nothing, the log was closed",
         Verdict::Nothing => "nothing",
         Verdict::Tear => "remains of a write that a crash tore; an opening cuts them",
-        Verdict::Doubt => "a group of another leader that vouches for more; an opening cuts, and is in doubt",
-        Verdict::Corrupt => "groups that prove that more was durable; an opening refuses",
-        _ => "not judged, the log is in use",
+        Verdict::Doubt => "what another leader may have made durable; an opening cuts, and is in doubt",
+        Verdict::Corrupt => "what cannot be given up silently; an opening refuses",
+        Verdict::Moving => "not judged, the log is in use",
+    };
+    match &report.evidence {
+        Some(evidence) => format!("{verdict}: {evidence}"),
+        None => verdict.to_owned(),
     }
 }
 
