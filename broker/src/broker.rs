@@ -14,6 +14,7 @@ use skylark_protocol::message::UniqueKeys;
 use skylark_protocol::message::properties;
 use skylark_storage::clock::Clock;
 use skylark_storage::device::{Files, Space};
+use skylark_storage::segment::segment_name;
 use skylark_storage::{
     AppendError, CommitLog, Housekeeper, OpenError, Opened, Options, OwnFrontier, PhysicalOffset, ReadError,
     RecoveryReport, Retention, Writer,
@@ -139,8 +140,17 @@ pub enum StartError {
     #[error("{0}")]
     State(#[from] StateError),
     /// A record of the log cannot be read.
-    #[error("the log cannot be read: {0}")]
-    Read(#[from] ReadError),
+    #[error(
+        "the log cannot be read at byte {position} of {file}: {error}; restore the file from a backup or a replica"
+    )]
+    Read {
+        /// The file, in the data directory.
+        file: String,
+        /// Where in the file.
+        position: u64,
+        /// What is wrong there.
+        error: ReadError,
+    },
     /// A record of the log cannot be applied.
     #[error("the log cannot be folded: {0}")]
     Apply(#[from] ApplyError),
@@ -168,6 +178,10 @@ impl Broker {
         };
         let Opened { log, writer, housekeeper, groups, recovery } =
             CommitLog::open(Arc::clone(&files), Arc::clone(&clock), options, Tentative::default())?;
+        // Before anything is read again: the fold may fail there.
+        for unreadable in &recovery.unreadable {
+            warn!(file = unreadable.file, "the disk cannot read {unreadable}: what lies there is not served");
+        }
         let mut snapshots = Snapshots::open(Arc::clone(&files)).map_err(StateError::from)?;
         let Restored { state, position: start, epoch } = State::restore(&log, &files, &mut snapshots)?;
         let identity = config.identity.clone();
@@ -222,7 +236,7 @@ impl Broker {
         let started = self.clock.monotonic();
         let (mut records, mut seals) = (0, true);
         for group in self.log.scan(self.founded_on) {
-            records += dispatcher.replay(&group?)?;
+            records += dispatcher.replay(&group.map_err(|error| self.unread(error))?)?;
             // Of a long log that has no snapshots, memory must not hold all indexes. But a disk without space must
             // not keep a broker from starting.
             if seals && let Err(error) = archivist.seal() {
@@ -238,6 +252,13 @@ impl Broker {
         let elapsed_ms = (self.clock.monotonic() - started).as_millis();
         info!(records, elapsed_ms, "log folded");
         Ok(())
+    }
+
+    /// Says in which file the log cannot be read.
+    fn unread(&self, error: ReadError) -> StartError {
+        let at = error.at();
+        let base = at.align_down(self.log.segment_bytes());
+        StartError::Read { file: segment_name(base), position: at.since(base), error }
     }
 
     /// Appends the system's own topics and groups where they are missing.

@@ -99,3 +99,35 @@ fn a_log_that_no_broker_opens_is_repaired_and_says_before_what_is_given_up() {
     assert!(code == Some(2) && error.contains("in use by another process"), "{error}");
     assert!(server.terminate().success());
 }
+
+#[test]
+fn a_log_that_cannot_be_folded_is_cut_where_the_broker_says() {
+    let segment_bytes = 1 << 20;
+    let mut server = ended_after(20, segment_bytes);
+    let at = damage(&server, 64 << 10, segment_bytes);
+    let (code, _, error) = run(&mut server.command());
+    let place = format!("at byte {at} of log/{:020}.seg", 0);
+    let command = format!("skylark log repair {} --cut-at {at}", server.data().display());
+    assert!(code == Some(1) && error.contains(&place) && error.contains(&command), "{error}");
+    // The opening before has left an epoch of its own, and is no damage.
+    let (code, out, _) = log(&server, "repair", &["--dry-run"]);
+    assert!(code == Some(0) && out.starts_with("nothing is to be repaired"), "{out}");
+
+    let before = contents(&server.data());
+    let cut_at = ["--cut-at", &at.to_string()];
+    let (code, would, error) = log(&server, "repair", &[&cut_at[..], &["--dry-run"]].concat());
+    assert!(code == Some(1) && would.contains("kept 0 to "), "{would}{error}");
+    assert!(contents(&server.data()) == before, "a dry run changes nothing");
+    let (code, out, error) = log(&server, "repair", &cut_at);
+    assert_eq!(code, Some(0), "{out}{error}");
+    let (code, out, error) = log(&server, "verify", &[]);
+    assert_eq!(code, Some(0), "{out}{error}");
+    let (code, _, error) = log(&server, "repair", &cut_at);
+    assert!(code == Some(2) && error.contains("nothing is damaged from offset"), "{error}");
+
+    server.restart();
+    let mut connection = Raw::connect(server.broker()).expect("the broker listens");
+    let fields = send_fields("kept", 0, "");
+    assert_eq!(connection.call(RequestCode::SEND_MESSAGE_V2, &fields, &[7; BODY_BYTES]).unwrap().code, 0);
+    assert!(server.terminate().success());
+}

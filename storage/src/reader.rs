@@ -108,6 +108,24 @@ pub enum ReadError {
     },
 }
 
+impl ReadError {
+    /// The offset that could not be read, or that is not what it should be.
+    pub fn at(&self) -> PhysicalOffset {
+        match self {
+            Self::NotVisible { at, .. }
+            | Self::Trimmed { at, .. }
+            | Self::Missing { at, .. }
+            | Self::NotARecord { at, .. }
+            | Self::Internal { at, .. }
+            | Self::Damaged { at, .. }
+            | Self::NotASegment { at, .. }
+            | Self::NotAGroup { at, .. }
+            | Self::Unchained { at, .. }
+            | Self::Io { at, .. } => *at,
+        }
+    }
+}
+
 /// A record of the log's user, whole and sound.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -65,9 +65,6 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         Broker::open(Arc::new(files.clone()), Arc::clone(&clock), &config)
             .map_err(|error| with_remedy(error, &config.data))?;
     info!(clean = recovery.clean, end = recovery.end.get(), "log recovered: {recovery}");
-    for unreadable in &recovery.unreadable {
-        warn!(file = unreadable.file, "the disk cannot read {unreadable}: what lies there is not served");
-    }
 
     let mut threads = vec![
         spawn("writer", move || writer.run())?,
@@ -119,8 +116,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn with_remedy(error: StartError, directory: &Path) -> Failure {
     let command = repair::Command { directory };
     match &error {
-        StartError::Open(OpenError::Corrupt(_)) => format!(
-            "{error}. The latter is done by `{command}`; with --dry-run it says what would be given up"
+        StartError::Open(OpenError::Corrupt(_)) => {
+            format!("{error}. The latter is done by `{command}`; with --dry-run it says what would be given up").into()
+        }
+        StartError::Read { error: cause, .. } => format!(
+            "{error}, or give up everything from there on: `{command} --cut-at {}`; with --dry-run it says what that is",
+            cause.at()
         )
         .into(),
         _ => error.into(),
