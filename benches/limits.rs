@@ -70,8 +70,8 @@ struct Arguments {
     /// Where the table is written as JSON too.
     #[arg(long)]
     json: Option<PathBuf>,
-    /// Length of the log that is recovered, in MiB.
-    #[arg(long, default_value_t = 10 << 10)]
+    /// Length of the log that is recovered, in MiB; shorter, its line counts as not measured.
+    #[arg(long, default_value_t = recovery::FULL_BYTES >> 20)]
     recovery_mib: u64,
     /// How much is written where the kernel's word is enough, in MiB.
     #[arg(long, default_value_t = 4 << 10)]

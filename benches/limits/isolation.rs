@@ -6,11 +6,11 @@
 
 use std::error::Error;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use skylark_storage::{CommitLog, Options, PhysicalOffset};
+use skylark_storage::{CommitLog, Options};
 
 use crate::support::appenders::{self, AppendInTask, RunningLog};
 use crate::support::load::{self, Phase, Times, UNCOUNTED};
@@ -119,27 +119,31 @@ fn disturbed(
     let (log, payload) = (&running.log, Payload::new(PAYLOAD_BYTES));
     appenders::fill(log, &payload, bytes);
     scratch::forget_log(directory.path())?;
-    let mut replayed_bytes = 0;
+    let happened = AtomicU64::new(0);
+    let mut amounts = Vec::new();
     let phases = 2 * plan.rounds;
     let samples = load::tasks(appenders, phases, in_tasks(log), |phase| {
         thread::sleep(plan.times.warm);
         for round in 0..plan.rounds {
-            let quiet = |phase: &Phase| count(phase, 2 * round + 1, window);
+            let quiet = |phase: &Phase| count(phase, 2 * round + 1, window, || 0);
             let disturbed = |phase: &Phase| {
                 let is_over = AtomicBool::new(false);
                 thread::scope(|scope| {
-                    let other = scope.spawn(|| disturb(disturbance, log, directory.path(), &is_over));
-                    count(phase, 2 * round + 2, window);
+                    let other =
+                        scope.spawn(|| disturb(disturbance, log, directory.path(), &is_over, &happened));
+                    // Relaxed: numbers to be looked at.
+                    let amount = count(phase, 2 * round + 2, window, || happened.load(Ordering::Relaxed));
                     is_over.store(true, Ordering::Relaxed);
-                    other.join().expect("what disturbs does not fail")
+                    other.join().expect("what disturbs does not fail");
+                    amount
                 })
             };
             // Who goes first alternates, as both get slower or faster with the log's age.
             if round % 2 == 0 {
                 quiet(phase);
-                replayed_bytes += disturbed(phase);
+                amounts.push(disturbed(phase));
             } else {
-                replayed_bytes += disturbed(phase);
+                amounts.push(disturbed(phase));
                 quiet(phase);
             }
         }
@@ -147,11 +151,13 @@ fn disturbed(
     running.close();
     scratch::clear(directory);
     let mut cell = Cell::new(name, question);
-    let subject = DISTURBED;
-    note(&mut cell, samples, subject);
-    let spent = window.as_secs_f64() * plan.rounds as f64;
-    if matches!(disturbance, Disturbance::Replay { .. }) {
-        cell.note(subject, "replayed MB/s", replayed_bytes as f64 / 1e6 / spent);
+    note(&mut cell, samples, DISTURBED, &amounts);
+    let (figure, unit) = match disturbance {
+        Disturbance::Replay { .. } => ("replayed MB/s", 1e6),
+        Disturbance::Trim => ("trims/s", 1.0),
+    };
+    for amount in amounts {
+        cell.note(DISTURBED, figure, amount as f64 / unit / window.as_secs_f64());
     }
     eprintln!("{name}: done");
     report.add(cell);
@@ -162,16 +168,24 @@ fn in_tasks(log: &CommitLog<u64>) -> AppendInTask {
     AppendInTask { log: log.clone(), payload: Payload::new(PAYLOAD_BYTES), records: 1 }
 }
 
-fn count(phase: &Phase, number: usize, window: Duration) {
+/// Lets the appends of a window count; by how much `happened` has grown within it.
+fn count(phase: &Phase, number: usize, window: Duration, happened: impl Fn() -> u64) -> u64 {
     thread::sleep(SETTLES);
+    let before = happened();
     phase.set(number);
     thread::sleep(window);
     phase.set(UNCOUNTED);
+    happened() - before
 }
 
-/// Disturbs until told to end; how many bytes were replayed.
-fn disturb(disturbance: Disturbance, log: &CommitLog<u64>, directory: &Path, is_over: &AtomicBool) -> u64 {
-    let mut bytes = 0;
+/// Disturbs until told to end, and adds to `happened` the bytes that were replayed, or the trims.
+fn disturb(
+    disturbance: Disturbance,
+    log: &CommitLog<u64>,
+    directory: &Path,
+    is_over: &AtomicBool,
+    happened: &AtomicU64,
+) {
     while !is_over.load(Ordering::Relaxed) {
         match disturbance {
             Disturbance::Replay { cold } => {
@@ -180,9 +194,10 @@ fn disturb(disturbance: Disturbance, log: &CommitLog<u64>, directory: &Path, is_
                 }
                 let begun = log.frontiers().trimmed;
                 for group in log.scan(begun) {
-                    bytes += group.expect("the log is sound").bytes.len() as u64;
+                    let bytes = group.expect("the log is sound").bytes.len() as u64;
+                    happened.fetch_add(bytes, Ordering::Relaxed);
                     if is_over.load(Ordering::Relaxed) {
-                        return bytes;
+                        return;
                     }
                 }
             }
@@ -191,12 +206,12 @@ fn disturb(disturbance: Disturbance, log: &CommitLog<u64>, directory: &Path, is_
                 let to = log.frontiers().trimmed.advance(TRIMMED_SEGMENT_BYTES);
                 if to.get() + 2 * TRIMMED_SEGMENT_BYTES < log.durable().get().get() {
                     log.trim(to).expect("the log can be trimmed");
+                    happened.fetch_add(1, Ordering::Relaxed);
                 }
                 thread::sleep(TRIM_EVERY.saturating_sub(begun.elapsed()));
             }
         }
     }
-    bytes
 }
 
 /// Drops the page cache of all segments but the newest, without a flush that would disturb as well.
@@ -216,7 +231,7 @@ fn rolling(plan: &Plan<'_>, report: &mut Report, name: &str, appenders: usize) {
         small_bytes >> 20
     );
     let mut samples = Vec::new();
-    let (mut rolls, mut spent) = (0, Duration::ZERO);
+    let mut rolls = Vec::new();
     for round in 0..plan.rounds {
         let mut pair = [Samples::default(), Samples::default()];
         for turn in 0..2 {
@@ -231,11 +246,9 @@ fn rolling(plan: &Plan<'_>, report: &mut Report, name: &str, appenders: usize) {
             let Times { warm, measured } = plan.times;
             let mut counted = load::tasks(appenders, 1, in_tasks(log), |phase| {
                 thread::sleep(warm);
-                let before = log.durable().get();
-                count(phase, 1, measured);
+                let rolled = count(phase, 1, measured, || log.durable().get().get() / log.segment_bytes());
                 if is_small {
-                    rolls += segment_number(log, log.durable().get()) - segment_number(log, before);
-                    spent += measured + SETTLES;
+                    rolls.push(rolled);
                 }
             });
             pair[usize::from(is_small)] = counted.pop().unwrap_or_default();
@@ -245,19 +258,18 @@ fn rolling(plan: &Plan<'_>, report: &mut Report, name: &str, appenders: usize) {
         samples.extend(pair);
     }
     let mut cell = Cell::new(name, question);
-    let subject = ROLLING;
-    note(&mut cell, samples, subject);
-    cell.note(subject, "rolls/s", rolls as f64 / spent.as_secs_f64());
+    note(&mut cell, samples, ROLLING, &rolls);
+    for rolled in rolls {
+        cell.note(ROLLING, "rolls/s", rolled as f64 / plan.times.measured.as_secs_f64());
+    }
     eprintln!("{name}: done");
     report.add(cell);
 }
 
-fn segment_number(log: &CommitLog<u64>, at: PhysicalOffset) -> u64 {
-    at.get() / log.segment_bytes()
-}
-
-/// Samples come in pairs: without the disturbance, with it.
-fn note(cell: &mut Cell, samples: Vec<Samples>, subject: &str) {
+/// Samples come in pairs: without the disturbance, with it. How much of it there was in each window is in `amounts`: one
+/// in which nothing happened says nothing of it.
+fn note(cell: &mut Cell, samples: Vec<Samples>, subject: &str, amounts: &[u64]) {
+    let mut without = 0;
     let mut quiet_p99_us = f64::NAN;
     for (index, samples) in samples.into_iter().enumerate() {
         let is_quiet = index % 2 == 0;
@@ -271,8 +283,39 @@ fn note(cell: &mut Cell, samples: Vec<Samples>, subject: &str) {
         cell.note(of, "max µs", percentiles.at_us(1.0));
         if is_quiet {
             quiet_p99_us = p99_us;
-        } else {
+        } else if amounts.get(index / 2).is_some_and(|amount| *amount > 0) {
             cell.note(of, RATIO, p99_us / quiet_p99_us);
+        } else {
+            without += 1;
         }
+    }
+    if without > 0 {
+        let windows = if without == 1 { "window" } else { "windows" };
+        cell.remark(format!("Nothing happened in {without} {windows}: left out of {RATIO}."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn windows(us: &[u64]) -> Vec<Samples> {
+        let window = |us: &u64| {
+            let mut samples = Samples::default();
+            samples.push(Duration::from_micros(*us));
+            samples
+        };
+        us.iter().map(window).collect()
+    }
+
+    #[test]
+    fn a_window_in_which_nothing_happened_says_nothing() {
+        let mut cell = Cell::new("isolation/trim, 1", "?");
+        note(&mut cell, windows(&[100, 100, 100, 300]), DISTURBED, &[0, 2]);
+        assert_eq!(cell.median(DISTURBED, RATIO), Some(3.0), "the first would have made it 2");
+        assert!(cell.markdown().contains("Nothing happened in 1 window"));
+        let mut cell = Cell::new("isolation/trim, 1", "?");
+        note(&mut cell, windows(&[100, 100]), DISTURBED, &[0]);
+        assert_eq!(cell.median(DISTURBED, RATIO), None);
     }
 }

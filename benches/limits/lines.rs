@@ -100,11 +100,22 @@ fn space(judge: &mut Judge<'_, '_>) {
 }
 
 fn recovery(judge: &mut Judge<'_, '_>) {
-    use recovery::{COLD_RATIO, COLD_SUBJECT, FIRST_APPEND, FIRST_APPEND_MS, PAGE_CACHE, VERIFY, subject};
-    let text = format!("{FIRST_APPEND} after kill -9, {COLD_SUBJECT}: ms");
-    judge.line(text, AtMost(1000.0), FIRST_APPEND, COLD_SUBJECT, FIRST_APPEND_MS);
+    use recovery::{
+        COLD_RATIO, COLD_SUBJECT, FIRST_APPEND, FIRST_APPEND_MS, FULL_BYTES, PAGE_CACHE, VERIFY, subject,
+    };
+    let log_bytes = judge.plan.recovery_bytes;
+    let text = |bytes: u64| {
+        format!("{FIRST_APPEND} after kill -9 of a log of {} MiB, {COLD_SUBJECT}: ms", bytes >> 20)
+    };
+    if log_bytes < FULL_BYTES {
+        // A short log says nothing of a long one.
+        judge.report.judge(text(FULL_BYTES), AtMost(1000.0), None, judge.plan.wants(FIRST_APPEND));
+        judge.information(text(log_bytes), FIRST_APPEND, COLD_SUBJECT, FIRST_APPEND_MS);
+    } else {
+        judge.line(text(log_bytes), AtMost(1000.0), FIRST_APPEND, COLD_SUBJECT, FIRST_APPEND_MS);
+    }
     let verify = subject();
-    let text = format!("{VERIFY}: rate / cold sequential read");
+    let text = format!("{VERIFY}: rate / the faster cold read, buffered or direct");
     judge.line(text, AtLeast(0.8), VERIFY, &verify, COLD_RATIO);
     judge.line(format!("{VERIFY}: {PAGE_CACHE}"), AtLeast(10_000.0), VERIFY, &verify, PAGE_CACHE);
 }
@@ -112,5 +123,50 @@ fn recovery(judge: &mut Judge<'_, '_>) {
 fn isolation(judge: &mut Judge<'_, '_>) {
     for (cell, subject) in isolation::cells() {
         judge.line(format!("{cell}: p99 / alone"), AtMost(1.5), &cell, subject, isolation::RATIO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::support::load::Times;
+
+    use super::super::cell::Cell;
+    use super::super::machine::Machine;
+    use super::recovery::{COLD_SUBJECT, FIRST_APPEND, FIRST_APPEND_MS, FULL_BYTES};
+    use super::*;
+
+    fn judged(recovery_bytes: u64) -> String {
+        let plan = Plan {
+            rounds: 1,
+            times: Times::default(),
+            directory: std::path::PathBuf::new(),
+            devices: vec![devices::by_itself()],
+            peers: &[],
+            recovery_bytes,
+            written_bytes: 0,
+            only: Vec::new(),
+        };
+        let mut report = Report::new(Machine::default(), 1, Times::default());
+        let mut cell = Cell::new(FIRST_APPEND, "?");
+        cell.note(COLD_SUBJECT, FIRST_APPEND_MS, 5.0);
+        report.add(cell);
+        judge(&plan, &mut report);
+        let verdicts = report.verdicts();
+        let lines = verdicts.lines().filter(|line| line.contains(FIRST_APPEND));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn a_restart_is_judged_by_a_log_of_full_length() {
+        let text =
+            |mib: u64| format!("| {FIRST_APPEND} after kill -9 of a log of {mib} MiB, nothing cached: ms |");
+        let full = format!("{} at most 1000 | 5.00 | holds |", text(10_240));
+        assert_eq!(judged(FULL_BYTES), full);
+        let short = format!(
+            "{} at most 1000 |  | **not measured** |\n{}  | 5.00 | not asked |",
+            text(10_240),
+            text(64)
+        );
+        assert_eq!(judged(64 << 20), short);
     }
 }

@@ -118,7 +118,6 @@ impl ReadError {
             | Self::NotARecord { at, .. }
             | Self::Internal { at, .. }
             | Self::Damaged { at, .. }
-            | Self::NotASegment { at, .. }
             | Self::NotAGroup { at, .. }
             | Self::Unchained { at, .. }
             | Self::Io { at, .. } => *at,
