@@ -182,7 +182,7 @@ impl Files for Directory {
         let options = &mut fs::OpenOptions::new();
         // Not truncated: whoever holds the lock may have written who it is.
         let lock = self.open_file(name, options.read(true).write(true).create(true).truncate(false))?;
-        lock.lock()?;
+        lock.lock_soon()?;
         Ok(Box::new(lock))
     }
 

@@ -56,14 +56,24 @@ impl OpenFile {
     }
 
     /// Takes the exclusive lock, which the kernel gives back when the description is closed, however that happens.
-    pub(super) fn lock(&self) -> io::Result<()> {
+    fn lock(&self) -> io::Result<()> {
         rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive)
             .map_err(|errno| self.about("lock")(errno.into()))
     }
 
     /// Waits for the lock while a predecessor's last writes land.
     pub(super) fn lock_when_free(&self) -> io::Result<()> {
-        for _ in 0..LOCK_ATTEMPTS {
+        self.lock_within(1000)
+    }
+
+    /// Takes the lock, or finds that somebody keeps it. A process that has just been started holds what was open in the
+    /// one that started it until it runs a program of its own.
+    pub(super) fn lock_soon(&self) -> io::Result<()> {
+        self.lock_within(10)
+    }
+
+    fn lock_within(&self, attempts: u32) -> io::Result<()> {
+        for _ in 1..attempts {
             match self.lock() {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOCK_PAUSE),
                 answer => return answer,
@@ -165,5 +175,4 @@ fn direct_unit(file: &fs::File) -> Option<u64> {
 }
 
 /// A killed process needs no longer than this for the writes it had under way: 10 s in all.
-const LOCK_ATTEMPTS: u32 = 1000;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);

@@ -1,6 +1,7 @@
 //! Makes the log ready for its next append: everything that recovery changes on the disk, step by step. Each is durable
 //! before the next begins.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 
@@ -52,6 +53,17 @@ impl Recovery<'_> {
             name = format!("{segment}{GIVEN_UP}-{number}");
         }
         Ok(name)
+    }
+
+    /// The files that a repair would keep what it gives up in.
+    pub(super) fn would_set_aside(&self, found: &Found) -> io::Result<Vec<String>> {
+        if self.report.repaired.is_none() {
+            return Ok(Vec::new());
+        }
+        let cut = found.remains.iter().map(|remains| segment_name(self.segments.base_of(remains.start)));
+        let removed = self.report.removed.iter().filter(|name| name.ends_with(".seg")).cloned();
+        let segments: BTreeSet<String> = cut.chain(removed).collect();
+        segments.iter().map(|segment| self.given_up_name(segment)).collect()
     }
 
     /// Copies what a repair takes out of the segments that stay: what is zeroed, and what the log will be written over.
