@@ -220,7 +220,7 @@ pub fn preview(files: &dyn Files, options: &RecoveryOptions) -> Result<RecoveryR
     let rewritten = recovery.unattested(&scanned);
     recovery.report.rewritten_bytes = rewritten.iter().map(|range| range.end.since(range.start)).sum();
     recovery.report.removed = recovery.left_over_names();
-    recovery.report.set_aside = recovery.would_set_aside(&found)?;
+    recovery.report.set_aside = recovery.would_set_aside(scanned.tip.end)?;
     Ok(recovery.report)
 }
 

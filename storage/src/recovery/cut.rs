@@ -19,6 +19,16 @@ pub(super) fn zero(segments: &mut Segments<'_>, range: Range<PhysicalOffset>) ->
     Ok(range.end.since(range.start))
 }
 
+/// Whether [`copy`] would find something to copy.
+pub(super) fn is_copied(segments: &mut Segments<'_>, range: &Range<PhysicalOffset>) -> io::Result<bool> {
+    for (at, bytes) in chunks(range) {
+        if !is_zero(segments.read(at, bytes)?) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Copies what can be read and is not zero in `range`, which lies in one segment, to the file `name`, each byte to its
 /// place in the segment, and flushes it. Where there is nothing to copy there is no file, and `false` is returned.
 pub(super) fn copy(

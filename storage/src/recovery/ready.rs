@@ -1,7 +1,6 @@
 //! Makes the log ready for its next append: everything that recovery changes on the disk, step by step. Each is durable
 //! before the next begins.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::ops::Range;
 
@@ -39,6 +38,7 @@ impl Recovery<'_> {
                 self.files.remove(name)?;
             }
         }
+        self.report.set_aside.sort();
         self.segments.forget();
         Ok(())
     }
@@ -56,32 +56,47 @@ impl Recovery<'_> {
     }
 
     /// The files that a repair would keep what it gives up in.
-    pub(super) fn would_set_aside(&self, found: &Found) -> io::Result<Vec<String>> {
+    pub(super) fn would_set_aside(&mut self, end: PhysicalOffset) -> io::Result<Vec<String>> {
         if self.report.repaired.is_none() {
             return Ok(Vec::new());
         }
-        let cut = found.remains.iter().map(|remains| segment_name(self.segments.base_of(remains.start)));
-        let removed = self.report.removed.iter().filter(|name| name.ends_with(".seg")).cloned();
-        let segments: BTreeSet<String> = cut.chain(removed).collect();
-        segments.iter().map(|segment| self.given_up_name(segment)).collect()
+        let removed = self.report.removed.iter().filter(|name| name.ends_with(".seg"));
+        let mut aside: Vec<String> =
+            removed.map(|name| self.given_up_name(name)).collect::<Result<_, _>>()?;
+        for range in self.behind(end) {
+            if cut::is_copied(&mut self.segments, &range)? {
+                aside.push(self.given_up_name(&segment_name(self.segments.base_of(range.start)))?);
+            }
+        }
+        aside.sort();
+        Ok(aside)
     }
 
     /// Copies what a repair takes out of the segments that stay: what is zeroed, and what the log will be written over.
     fn set_aside(&mut self, end: PhysicalOffset) -> io::Result<()> {
-        let mut from = end;
-        while from < self.segments.limit_of(self.checkpoint.newest_segment) {
-            let limit = self.segments.limit_of(from);
-            let segment = segment_name(self.segments.base_of(from));
+        for range in self.behind(end) {
+            let segment = segment_name(self.segments.base_of(range.start));
             // Of a copy that is not finished the next opening removes what there is.
             let unfinished = format!("{segment}{GIVEN_UP}.tmp");
-            if cut::copy(self.files, &mut self.segments, from..limit, &unfinished)? {
+            if cut::copy(self.files, &mut self.segments, range, &unfinished)? {
                 let aside = self.given_up_name(&segment)?;
                 self.files.rename(&unfinished, &aside)?;
                 self.report.set_aside.push(aside);
             }
-            from = limit;
         }
+        self.report.set_aside.sort();
         self.files.sync_directory("log")
+    }
+
+    /// What lies behind the log's end in the segments that stay, each range within one.
+    fn behind(&self, end: PhysicalOffset) -> Vec<Range<PhysicalOffset>> {
+        let (mut from, last) = (end, self.segments.limit_of(self.checkpoint.newest_segment));
+        let ranges = std::iter::from_fn(|| {
+            let range = (from < last).then(|| from..self.segments.limit_of(from))?;
+            from = range.end;
+            Some(range)
+        });
+        ranges.collect()
     }
 
     /// What can be read and is not known to be durable, each range within one segment, to the end of its last block: the

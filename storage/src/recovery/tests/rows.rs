@@ -16,7 +16,9 @@ pub(super) fn keeps(disk: &Disk, groups: &[Written]) -> RecoveryReport {
 #[track_caller]
 pub(super) fn keeps_with(disk: &Disk, groups: &[Written], options: &RecoveryOptions) -> RecoveryReport {
     let disk = disk.kill();
+    let previewed = preview(&disk, options).unwrap();
     let recovered = recover(&disk, options).unwrap();
+    assert_eq!(previewed, recovered.report, "what is said before is what is done");
     assert_eq!(recovered.end, groups.last().map_or(recovered.report.start, |group| group.end));
     for group in groups {
         assert!(bytes_at(&disk, group.start, group.bytes.len()) == group.bytes, "group at {}", group.start);
