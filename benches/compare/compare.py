@@ -3,10 +3,14 @@
 
     compare.py load    throughput, latency, CPU per message and memory of both, in interleaved rounds
     compare.py idle    how long a start on an empty directory takes, and what the idle process holds
+    compare.py duplicates what the suppression of duplicates costs Skylark's producers, in interleaved pairs
     compare.py restart how long Skylark takes after kill -9 until it acknowledges and serves, with a short log and a long one
+    compare.py timers  what delayed messages cost Skylark while they wait for up to a year, how late they come, how long a
+                       start takes with them
 
 Every measurement starts a server on an empty directory and is printed as a line of JSON (and kept in a file); the
-tables of medians follow. Only one server runs at a time. `run.sh`, `idle.sh` and `restart.sh` build what is measured first.
+tables of medians follow. Only one server runs at a time. `run.sh`, `idle.sh`, `duplicates.sh`, `restart.sh` and
+`timers.sh` build what is measured first.
 """
 
 import argparse
@@ -203,11 +207,12 @@ def resident_mb(pid):
     return kilobytes["RssAnon"] * 1024 / 1e6, kilobytes["RssFile"] * 1024 / 1e6
 
 
-def bench(server, connections, in_flight, seconds, size):
+def bench(server, connections, in_flight, seconds, size, more=(), topic=None):
     command = [
-        SKYLARK, "bench", "produce", "--broker", f"127.0.0.1:{server.port}", "--topic", f"bench_{connections}x{in_flight}",
+        SKYLARK, "bench", "produce", "--broker", f"127.0.0.1:{server.port}",
+        "--topic", topic or f"bench_{connections}x{in_flight}",
         "--connections", connections, "--in-flight", in_flight, "--size", size,
-        "--duration", seconds, "--warmup", 0, "--json",
+        "--duration", seconds, "--warmup", 0, "--json", *more,
     ]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=seconds + 120)
     if done.returncode != 0:
@@ -324,6 +329,12 @@ class Connection:
         }).encode()
         self.socket.sendall(struct.pack(">II", 4 + len(header) + len(body), len(header)) + header + body)
 
+    def hear_body(self):
+        (length,) = struct.unpack(">I", self.read(4))
+        frame = self.read(length)
+        (header_bytes,) = struct.unpack(">I", frame[:4])
+        return frame[4 + (header_bytes & 0xFFFFFF):]
+
     def hear(self):
         (length,) = struct.unpack(">I", self.read(4))
         frame = self.read(length)
@@ -377,6 +388,65 @@ def fill(server, wanted, beyond):
     return end
 
 
+def duplicates(options):
+    """Pairs of runs on the same server, one with suppression; who goes first alternates. Every few pairs a fresh server."""
+    results, grown = [], []
+    with tempfile.TemporaryDirectory(prefix="duplicates-", dir=options.directory) as parent:
+        for _ in range(options.servers):
+            with Skylark(parent) as server:
+                connection = Connection(server.port)
+                for topic in ("plain", "unique"):
+                    connection.say(17, {
+                        "topic": topic, "defaultTopic": "TBW102", "readQueueNums": 8, "writeQueueNums": 8, "perm": 6,
+                        "topicFilterType": "SINGLE_TAG", "order": "false",
+                        "attributes": "+skylark.duplicates=suppress" if topic == "unique" else "",
+                    })
+                    if connection.hear()["code"] != 0:
+                        sys.exit("the topic was not made")
+
+                def run(topic, seconds):
+                    before = cpu_seconds(server.pid)
+                    report = bench(
+                        server, options.connections, options.in_flight, seconds, options.size, topic=topic
+                    )
+                    if report["errors"]:
+                        sys.exit(f"sends failed: {report['errors']}")
+                    return report, cpu_seconds(server.pid) - before
+
+                run("plain", options.warmup)
+                before = resident_mb(server.pid)[0]
+                run("unique", options.warmup)
+                grown.append(resident_mb(server.pid)[0] - before)
+                for turn in range(options.rounds):
+                    pair = {}
+                    for topic in ["plain", "unique"] if turn % 2 == 0 else ["unique", "plain"]:
+                        report, spent = run(topic, options.duration)
+                        pair[topic] = {
+                            "per_second": report["messages_per_second"], "p99_us": report["latency_us"]["p99"],
+                            "cpu_us_per_message": spent * 1e6 / max(report["messages"], 1),
+                        }
+                    results.append(pair)
+                    print(json.dumps(pair), file=sys.stderr, flush=True)
+    pairs = sorted(pair["unique"]["per_second"] / pair["plain"]["per_second"] for pair in results)
+    print(
+        f"{machine()}; {len(pairs)} interleaved pairs of {options.duration} s on {options.servers} servers, "
+        f"{options.connections}×{options.in_flight}, {options.size} B bodies.\n"
+    )
+    print("| suppression | messages/s, median | p99 µs | server CPU µs a message |")
+    print("|---|---:|---:|---:|")
+    for topic, name in (("plain", "off"), ("unique", "on")):
+        def median(value):
+            return statistics.median(pair[topic][value] for pair in results)
+        print(
+            f"| {name} | {median('per_second'):,.0f} | {median('p99_us'):,.0f} | {median('cpu_us_per_message'):.2f} |"
+        )
+    quarter = len(pairs) // 4
+    print(
+        f"\nMessages/s with suppression to those without, pair by pair: median {statistics.median(pairs):.3f}, the middle "
+        f"half {pairs[quarter]:.3f} to {pairs[-1 - quarter]:.3f}. Memory grows by {statistics.median(grown):,.0f} MB."
+    )
+
+
 def restart(options):
     results = []
     with tempfile.TemporaryDirectory(prefix="restart-", dir=options.directory) as parent:
@@ -418,6 +488,102 @@ def restart(options):
         )
 
 
+def figures(server):
+    """What the broker says of itself, as `mqadmin brokerStatus` shows it."""
+    connection = Connection(server.port)
+    connection.say(28, {})
+    return json.loads(connection.hear_body())["table"]
+
+
+def timers(options):
+    """Fills a broker with delayed messages, lets others come due, then kills it; and sends beside plain sends, with nothing
+    waiting and with all of it."""
+    year, window = 365 * 86_400, options.window
+    far = ["--deliver-after", 3600, "--deliver-over", year - 7200]
+    with tempfile.TemporaryDirectory(prefix="timers-", dir=options.directory) as parent, Skylark(parent) as server:
+        def send(more=()):
+            spent = cpu_seconds(server.pid)
+            report = bench(server, 16, 16, window, options.size, more)
+            cpu_us = (cpu_seconds(server.pid) - spent) * 1e6 / max(report["messages"], 1)
+            return report["messages_per_second"], cpu_us
+
+        def pending():
+            return int(figures(server)["timerCongestNum"])
+
+        def compared():
+            found = []
+            for turn in range(options.pairs):
+                # Who goes first alternates, so that a machine that slows down harms both alike.
+                kinds = [(), far] if turn % 2 == 0 else [far, ()]
+                sent = {bool(kind): send(kind) for kind in kinds}
+                found.append({
+                    "pending": pending(), "plain": sent[False][0], "delayed": sent[True][0],
+                    "ratio": sent[True][0] / sent[False][0], "plain_cpu_us": sent[False][1], "delayed_cpu_us": sent[True][1],
+                })
+                print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+            return found
+
+        # Both kinds have gone through every buffer before anything counts.
+        for kind in ((), far):
+            send(kind)
+        time.sleep(options.settle)
+        before, _ = resident_mb(server.pid)
+        pairs = compared()
+        while pending() < options.pending:
+            send(far)
+        pairs += compared()
+        time.sleep(options.settle)
+        after, _ = resident_mb(server.pid)
+        waited = pending()
+
+        # As many as come due together at the wished rate, handed in before the first of them is due.
+        due_from, due_over = options.lead, options.due_seconds
+        goal, handed_in, begun = options.rate * due_over, 0, time.monotonic()
+        while handed_in < goal:
+            left = due_from - (time.monotonic() - begun)
+            if left < 2:
+                sys.exit(f"{handed_in} of {goal} were handed in before the first was due; take a longer --lead")
+            report = bench(server, 16, 16, 0.5, options.size, ["--deliver-after", left, "--deliver-over", due_over])
+            handed_in += report["messages"]
+        waiting = pending()
+        time.sleep(max(due_from + due_over + 2 - (time.monotonic() - begun), 0))
+        said = figures(server)
+        fired = waiting - int(said["timerCongestNum"])
+
+        server.kill()
+        begun = time.monotonic()
+        server.serve()
+        connection = Connection(server.port)
+        connection.send(b"first")
+        place(connection.hear())
+        restarted = time.monotonic() - begun
+        still, expected = pending(), int(said["timerCongestNum"])
+        if still != expected:
+            sys.exit(f"{expected} messages waited before the kill, {still} behind it")
+    ratios = sorted(pair["ratio"] for pair in pairs)
+    cpu_us = [statistics.median(pair[f"{kind}_cpu_us"] for pair in pairs) for kind in ("plain", "delayed")]
+    quarter = len(ratios) // 4
+    lines = [
+        "# Delayed messages: one whole run",
+        "",
+        "`benches/compare/timers.sh`, as it was printed. What it says is in [README.md](README.md#delayed-messages).",
+        "",
+        f"{machine()}; {waited:,} messages with bodies of {options.size} bytes, due over a year.",
+        "",
+        "| what | found | to be |",
+        "|---|---:|---:|",
+        f"| resident memory grows by | {after - before:.1f} MB | < 50 MB |",
+        f"| rate of delayed sends, of that of plain ones: median of {len(ratios)} pairs | {statistics.median(ratios):.2f} | > 0.90 |",
+        f"| the middle half of the pairs | {ratios[quarter]:.2f} to {ratios[-1 - quarter]:.2f} | |",
+        f"| CPU of the broker for a plain send, for a delayed one | {cpu_us[0]:.1f} µs, {cpu_us[1]:.1f} µs | |",
+        f"| {fired / due_over:,.0f} due a second: late, 99 of 100 | {said['timerLag99']} ms | < 20 ms |",
+        f"| the latest | {said['timerLagMax']} ms | |",
+        f"| kill -9, start, first acknowledgement | {restarted * 1e3:,.0f} ms | < 2,000 ms |",
+    ]
+    options.output.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
 def machine():
     model = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")),
@@ -444,11 +610,33 @@ def main():
     command.add_argument("--apache", action="store_true", help="measure Apache RocketMQ too")
     command.set_defaults(run=idle)
 
+    command = commands.add_parser("duplicates")
+    command.add_argument("--servers", type=int, default=3)
+    command.add_argument("--rounds", type=int, default=8, help="pairs on each server")
+    command.add_argument("--duration", type=int, default=2, help="seconds of each measurement")
+    command.add_argument("--warmup", type=int, default=3, help="seconds of load on each topic after a start")
+    command.add_argument("--size", type=int, default=1024, help="bytes of a body")
+    command.add_argument("--connections", type=int, default=16)
+    command.add_argument("--in-flight", type=int, default=16, help="requests under way on each connection")
+    command.set_defaults(run=duplicates)
+
     command = commands.add_parser("restart")
     command.add_argument("--rounds", type=int, default=5)
     command.add_argument("--short", type=int, default=50 << 20, help="bytes of the short log")
     command.add_argument("--long", type=int, default=5 << 30, help="bytes of the long log; as much must be free")
     command.set_defaults(run=restart)
+
+    command = commands.add_parser("timers")
+    command.add_argument("--pending", type=int, default=10_000_000, help="messages that wait, at least")
+    command.add_argument("--size", type=int, default=256, help="bytes of a body; all of them have to lie on the disk")
+    command.add_argument("--window", type=float, default=2.0, help="seconds of each run of the load generator")
+    command.add_argument("--pairs", type=int, default=8, help="pairs of runs with and without delay, before and behind the filling")
+    command.add_argument("--rate", type=int, default=10_000, help="messages that come due in a second")
+    command.add_argument("--due-seconds", type=int, default=60, help="for how long they come due")
+    command.add_argument("--lead", type=float, default=60.0, help="seconds to hand them in before")
+    command.add_argument("--settle", type=float, default=3.0, help="seconds before memory is read")
+    command.add_argument("--output", type=Path, default=HERE.parent / "timers-result.md", help="where the table goes")
+    command.set_defaults(run=timers)
 
     for command in commands.choices.values():
         command.add_argument("--directory", type=Path, default=TARGET, help="the disk to measure")

@@ -21,11 +21,10 @@ use crate::support::load::{self, Outcome, Times};
 use crate::support::mapped::{MapInTask, Mapped};
 use crate::support::peer::PeerLog;
 use crate::support::records::{PAYLOAD_BYTES, Payload};
-use crate::support::samples::Spread;
 use crate::support::scratch;
 
 use super::Plan;
-use super::beside::{Bare, Ratios, Turn, Windows, take_turns};
+use super::beside::{Bare, Turn, Windows, take_turns};
 use super::cell::Cell;
 use super::device::{self, Figures};
 use super::report::Report;
@@ -165,10 +164,12 @@ impl Standing {
     }
 }
 
-/// What a contestant came to in a round, of B's: medians of its windows.
+/// What a contestant came to in a round.
 #[derive(Clone, Copy)]
 struct Standings {
+    /// Records a second.
     rate: f64,
+    /// Processor time of a record.
     cpu: f64,
 }
 
@@ -203,12 +204,8 @@ impl Course<'_> {
                 cell.note(&subject, "records/group", group);
                 cell.note(&subject, "groups/s", turn.outcome.per_second() / group);
             }
-            let median = |of: fn(&Ratios) -> f64| {
-                let values: Vec<f64> = turn.ratios.iter().map(of).collect();
-                Spread::of(&values).map_or(f64::NAN, |spread| spread.median)
-            };
             standings
-                .insert(subject, Standings { rate: median(|ratios| ratios.rate), cpu: median(|r| r.cpu) });
+                .insert(subject, Standings { rate: turn.outcome.per_second(), cpu: turn.outcome.cpu_us() });
         }
         Ok(standings)
     }
@@ -240,8 +237,8 @@ impl Course<'_> {
         }
     }
 
-    /// Holds contestants against each other, round by round. Each has been held against the bare loops beside it, so
-    /// that it does not matter who met the machine when.
+    /// Holds contestants against each other, round by round, and not by what each came to of the bare loops beside it:
+    /// on a shared machine a single thread varies more than contestants that keep all processors busy.
     fn compare(&self, rounds: &[Round], cell: &mut Cell) {
         let Self { plan, shape, standing, .. } = self;
         for choice in &plan.devices {
@@ -261,7 +258,7 @@ impl Course<'_> {
         }
         let by_itself = log_name(devices::by_itself());
         let fixed = plan.devices.iter().filter(|choice| **choice != devices::by_itself());
-        let median = |log: &str| cell.median(log, "rate / B").unwrap_or(0.0);
+        let median = |log: &str| cell.median(log, "records/s").unwrap_or(0.0);
         let best = fixed.map(|choice| log_name(*choice)).max_by(|a, b| median(a).total_cmp(&median(b)));
         let Some(best) = best else { return };
         for of in rounds {

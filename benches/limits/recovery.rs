@@ -95,13 +95,13 @@ fn verified(plan: &Plan<'_>, report: &mut Report, log: &Path) -> Result<(), Box<
             cold_read = cold_read.max(direct);
         }
         scratch::forget_log(log)?;
-        let cold = verify_once(plan, log)?;
+        let cold = verify_once(log)?;
         cell.note(&subject, "cold MB/s", cold);
         cell.note(&subject, COLD_RATIO, cold / cold_read);
         // As far as it fits into memory.
         read(log, false)?;
         cell.note(READ, PAGE_CACHE, read(log, false)?);
-        cell.note(&subject, PAGE_CACHE, verify_once(plan, log)?);
+        cell.note(&subject, PAGE_CACHE, verify_once(log)?);
         eprintln!("{VERIFY}: round {} of {}", round + 1, plan.rounds);
     }
     report.add(cell);
@@ -114,9 +114,9 @@ pub fn subject() -> String {
 }
 
 /// MB a second of a check of the whole log.
-fn verify_once(plan: &Plan<'_>, log: &Path) -> Result<f64, Box<dyn Error>> {
+fn verify_once(log: &Path) -> Result<f64, Box<dyn Error>> {
     let started = Instant::now();
-    let bytes = verify::verify(log, plan.device())?;
+    let bytes = verify::verify(log)?;
     Ok(bytes as f64 / 1e6 / started.elapsed().as_secs_f64())
 }
 

@@ -15,7 +15,7 @@
 //! - a snapshot that cannot be stored: at the older of the two that there are, until one can. Behind it the log is the
 //!   only one that knows what happened, and giving that up would lose what was acknowledged;
 //! - pins: until they expire, or the disk is too full;
-//! - delayed messages: for as long as the log does not take them again.
+//! - delayed messages, and half messages of open transactions: for as long as the log does not take them again.
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, RwLock};
-use skylark_index::{Extras, PushError, RebuildError, SealedError, remove_below};
+use skylark_index::{Entry, Extras, PushError, RebuildError, SealedError, remove_below};
 use skylark_protocol::message::MessageError;
 use skylark_storage::device::Files;
 use skylark_storage::retention::Cut;
@@ -35,7 +35,7 @@ use crate::folds::kinds;
 use crate::indexing::indexed;
 use crate::refusal;
 use crate::snapshots::{Snapshot, Snapshots};
-use crate::timers::Carried;
+use crate::timers::{Carried, CarryError};
 
 /// Age, size and disk are looked at this often.
 const RETENTION_EVERY: Duration = Duration::from_secs(10);
@@ -307,7 +307,7 @@ impl Archivist {
                 break;
             }
             for (at, record) in group.records() {
-                if record.header.fields().kind != kinds::MESSAGE {
+                if !kinds::is_message(record.header.fields().kind) {
                     continue;
                 }
                 keys.clear();
@@ -316,6 +316,11 @@ impl Archivist {
                 let extras = Extras { keys: &keys, due: message.due };
                 let pushed = rebuild.push(message.topic, message.queue, message.entry, extras);
                 pushed.map_err(|cause| ArchiveError::Push { at, cause })?;
+                for (name, queue_offset) in message.light {
+                    let entry = Entry { queue_offset, ..message.entry };
+                    let pushed = rebuild.push(name, 0, entry, Extras { keys: &[], due: None });
+                    pushed.map_err(|cause| ArchiveError::Push { at, cause })?;
+                }
             }
         }
         let sealed = rebuild.write(&self.files, log.log_id())?;
@@ -380,20 +385,25 @@ impl Archivist {
         if next > wanted.min(limit) {
             return Ok(false);
         }
-        match broker.timers.carry_forward(broker, next) {
-            Ok(Carried::Some { end }) => {
-                (self.carried_to, self.has_carried) = (Some(end), true);
-                self.retention_at = Duration::ZERO;
-                return Ok(true);
-            }
-            Ok(Carried::All { end }) if broker.applied.get() < end => {
-                self.retention_at = Duration::ZERO;
-                return Ok(false);
-            }
-            Ok(Carried::All { .. }) => {}
-            Err(error) => {
-                warn!(%error, "the log's old end has to wait for delayed messages that are to be kept");
-                return Ok(false);
+        let timers = || broker.timers.carry_forward(broker, next);
+        let carries: [&dyn Fn() -> Result<Carried, CarryError>; 2] =
+            [&timers, &|| broker.transactions.carry_forward(broker, next)];
+        for carry in carries {
+            match carry() {
+                Ok(Carried::Some { end }) => {
+                    (self.carried_to, self.has_carried) = (Some(end), true);
+                    self.retention_at = Duration::ZERO;
+                    return Ok(true);
+                }
+                Ok(Carried::All { end }) if broker.applied.get() < end => {
+                    self.retention_at = Duration::ZERO;
+                    return Ok(false);
+                }
+                Ok(Carried::All { .. }) => {}
+                Err(error) => {
+                    warn!(%error, "the log's old end has to wait for delayed or half messages that are to be kept");
+                    return Ok(false);
+                }
             }
         }
         // First nobody is led there any more, then it goes. What has no index file by now needs none.
@@ -426,6 +436,8 @@ impl Archivist {
             Ok(space) => space,
             Err(error) => return warn!(%error, "how full the disk is cannot be found out"),
         };
+        let pending_max = space.total_bytes / 100 * u64::from(broker.policy.pending_disk_percent);
+        broker.timers.limit_pending(pending_max);
         let used_percent = space.used_percent();
         let is_tight = |clean_percent| used_percent > f64::from(clean_percent);
         if broker.retention.clean_percent.is_some_and(is_tight) && now >= self.patient_until {

@@ -22,26 +22,35 @@ use skylark_storage::{
 use tracing::{error, info, warn};
 
 use crate::archivist::{Archive, Archivist};
+use crate::audit::Audit;
 use crate::calls::Calls;
 use crate::catalog::Catalog;
 use crate::changes::{ChangeError, ControlRecord};
 use crate::config::{Config, Identity, Policy, shown};
 use crate::context::Refusal;
+use crate::dead_letters::DeadLetterDesk;
 use crate::dispatch::{ApplyError, Dispatcher};
 use crate::folds::groups::GroupPut;
 use crate::folds::topics::TopicPut;
 use crate::hosted::Hosted;
+use crate::light::LightQueues;
 use crate::locks::QueueLocks;
 use crate::membership::{ConnectionId, Membership};
 use crate::parking::Parking;
+use crate::pops::PopEngine;
 use crate::progress::{CommitOrder, Progress};
+use crate::quotas::Quotas;
 use crate::readers::Readers;
+use crate::selection::Filters;
 use crate::snapshots::Snapshots;
 use crate::stamp::Tentative;
 use crate::state::{Restored, State, StateError};
 use crate::statistics::Statistics;
+use crate::suppression::Suppression;
 use crate::system::{self, SystemTopics};
 use crate::timers::TimerEngine;
+use crate::transactions::Transactions;
+use crate::watchdog::Watchdog;
 
 /// Consumer offsets that changed are appended together this often.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -79,6 +88,8 @@ pub struct Broker {
     pub membership: Membership,
     /// Who may consume in order.
     pub locks: QueueLocks,
+    /// What SQL92 expressions are compiled to.
+    pub filters: Filters,
     /// Pulls that wait.
     pub parking: Parking,
     /// What clients were asked and have not answered.
@@ -87,6 +98,22 @@ pub struct Broker {
     pub readers: Readers,
     /// Delivers delayed messages.
     pub timers: TimerEngine,
+    /// Open transactions.
+    pub transactions: Transactions,
+    /// What was popped, and who waits for more.
+    pub pops: PopEngine,
+    /// Looks for queues that nobody is at.
+    pub watchdog: Watchdog,
+    /// Who moved which offset.
+    pub audit: Audit,
+    /// What becomes of dead letters.
+    pub dead_letters: DeadLetterDesk,
+    /// What producers have sent lately.
+    pub suppression: Suppression,
+    /// Messages that lie in many queues.
+    pub light: LightQueues,
+    /// What topics and groups took of what they may in a second.
+    pub quotas: Quotas,
     /// What becomes of finished segments.
     pub archive: Archive,
     /// The nameserver inside.
@@ -192,7 +219,9 @@ impl Broker {
         let delay_levels = policy.delay_levels.count();
         let system_topics =
             SystemTopics::new(&identity.cluster, &identity.broker, auto_create_queues, delay_levels);
+        let system_topics = if policy.trace_topic { system_topics.with_traces() } else { system_topics };
         let broker = Arc::new(Self {
+            watchdog: Watchdog::new(clock.monotonic()),
             statistics: Statistics::new(clock.monotonic(), clock.wall_ms(), system_topics.clone()),
             system_topics,
             added_properties: added_properties(&identity).into(),
@@ -207,8 +236,16 @@ impl Broker {
             applied: OwnFrontier::new(start),
             topics_changed: OwnFrontier::new(start),
             registered: OwnFrontier::new(start),
+            filters: Filters::default(),
             readers: Readers::default(),
             timers: TimerEngine::new(state.timers),
+            transactions: Transactions::new(state.halves, config.policy.transactions),
+            pops: PopEngine::new(state.pops),
+            audit: Audit::new(state.trail, config.policy.audit),
+            dead_letters: DeadLetterDesk::new(state.dead_letters, start),
+            suppression: Suppression::new(state.duplicates, log.log_id()),
+            light: LightQueues::default(),
+            quotas: Quotas::default(),
             archive: Archive::default(),
             hosted: Hosted::default(),
             retention: config.retention,
@@ -245,6 +282,8 @@ impl Broker {
             }
         }
         self.locks.restore(self.clock.monotonic(), &self.catalog.read().lock_owners);
+        self.pops.restore(self.applied.get());
+        self.suppression.restore();
         let mut index = self.index.write();
         let tentative = Tentative::rebuild(dispatcher.heads(), &mut index);
         self.log.with_state(|state| *state = tentative);
@@ -261,8 +300,11 @@ impl Broker {
         StartError::Read { file: segment_name(base), position: at.since(base), error }
     }
 
-    /// Appends the system's own topics and groups where they are missing.
+    /// Appends the system's own topics and groups where they are missing, and what folds have to know of the
+    /// configuration.
     fn prepare(&self) -> Result<PhysicalOffset, StartError> {
+        let limits = self.policy.duplicate_window;
+        let limits = (self.suppression.folded.lock().limits() != limits).then(|| ControlRecord::of(&limits));
         let changed = self.change(|catalog| {
             let known = |topic: &str| Some(catalog.topics.get(topic)?.write_queues);
             let topics = self.system_topics.to_put(known);
@@ -274,7 +316,7 @@ impl Broker {
             let groups = groups.map(|group| {
                 ControlRecord::of(&GroupPut { group: group.to_owned(), config: system::initial_group() })
             });
-            topics.chain(groups).collect()
+            topics.chain(groups).chain(limits).collect()
         });
         match changed {
             Ok(end) => Ok(end.unwrap_or(self.applied.get())),
@@ -303,6 +345,7 @@ impl Broker {
     /// A connection is gone.
     pub fn disconnected(&self, connection: ConnectionId) {
         self.parking.disconnect(connection);
+        self.pops.polling.disconnect(connection);
         self.calls.disconnect(connection);
         self.membership.disconnect(connection, |group| self.notifies(group));
     }
@@ -360,12 +403,14 @@ impl Broker {
     pub fn tick(&self) {
         let now = self.clock.monotonic();
         self.parking.expire(now);
+        self.pops.polling.expire(now);
         self.calls.expire(now);
         self.membership.expire(now);
         self.locks.sweep(now, |change| self.append_one(change));
         let (visible, applied) = (self.log.visible().get().get(), self.applied.get().get());
         self.statistics.behind(visible.saturating_sub(applied));
         self.statistics.sample(now, self.clock.wall_ms());
+        self.watchdog.step(self);
     }
 }
 

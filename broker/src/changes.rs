@@ -2,11 +2,16 @@
 
 use skylark_storage::{AppendError, Kind, NewRecord, PhysicalOffset};
 
+use crate::audit;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
-use crate::folds::OffsetsOverlay;
-use crate::folds::offsets::OffsetsReset;
+use crate::folds::Change;
+use crate::folds::audit::Mover;
+use crate::folds::groups::GroupDeleted;
+use crate::folds::offsets::{OffsetsCommitted, OffsetsReset, TopicCommits};
 use crate::folds::payload::Payload;
+use crate::folds::topics::TopicDeleted;
+use crate::pops::Live;
 
 /// A record of the broker's own state, ready to be appended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,32 +80,114 @@ impl Broker {
         self.append_control(&[ControlRecord::of(change)])
     }
 
-    /// Moves a group in a topic, and says before which position the folds must be for the move to be complete. From
-    /// now on commits of the group's consumers are not taken until they have gone where they are sent.
+    /// Moves a group in topics, all or none, which has nothing to do with what it popped before; says before which position
+    /// the folds must be for the move to be complete, unless there is nothing to move. From now on commits of the group's
+    /// consumers are not taken until they have gone where they are sent. Who did it is part of the unit.
     ///
     /// # Errors
     /// When the log does not take it; nothing has changed.
-    pub fn reset_offsets(&self, reset: OffsetsReset) -> Result<PhysicalOffset, AppendError> {
+    pub fn reset_offsets(
+        &self,
+        resets: Vec<OffsetsReset>,
+        by: &Mover,
+    ) -> Result<Option<PhysicalOffset>, AppendError> {
         let _order = self.commit_order.enter();
-        let end = self.append_one(&reset)?;
-        self.offsets.lock().reset(reset, end, self.applied.get());
-        Ok(end)
+        self.reset_in_turn(&mut self.pops.live(), resets, by)
+    }
+
+    /// Moves a group; the caller holds the order of commits.
+    fn reset_in_turn(
+        &self,
+        pops: &mut Live,
+        resets: Vec<OffsetsReset>,
+        by: &Mover,
+    ) -> Result<Option<PhysicalOffset>, AppendError> {
+        let moves = {
+            let progress = self.offsets.lock();
+            let moves =
+                |reset: &OffsetsReset| audit::moves_to(&progress, &reset.group, &reset.topic, &reset.offsets);
+            resets.iter().map(moves).collect()
+        };
+        let mut records: Vec<_> = resets.iter().map(ControlRecord::of).collect();
+        let Some(trail) = self.audit.record(by, moves) else { return Ok(None) };
+        records.push(trail);
+        let end = self.append_control(&records)?;
+        for reset in resets {
+            pops.changed(Change::OffsetsReset(reset.clone()), end);
+            self.offsets.lock().reset(reset, end, self.applied.get());
+        }
+        Ok(Some(end))
+    }
+
+    /// A group goes on at `offset` in a queue, says somebody else than its consumers. Says before which position the folds
+    /// must be for it to be known who that was; nothing if a reset is pending, which holds whatever is committed.
+    ///
+    /// A group that pops there is moved as by a reset: its progress follows from what it has popped, which would undo
+    /// the commit. Whoever is certain to be an operator moves it once more.
+    ///
+    /// # Errors
+    /// When the log does not take it; nothing has changed.
+    pub fn commit_for(
+        &self,
+        (group, topic, queue): (&str, &str, u32),
+        offset: u64,
+        by: &Mover,
+        is_certain: bool,
+    ) -> Result<Option<PhysicalOffset>, AppendError> {
+        let _order = self.commit_order.enter();
+        let mut pops = self.pops.live();
+        let offsets = vec![(queue, offset)];
+        let is_reset = self.offsets.lock().is_reset(group, topic, queue);
+        let is_popped = pops.position(group, topic, queue).is_some();
+        // Nobody pulls where a group pops: a reset would stay pending there for good, so an operator may go on.
+        if is_reset && !(is_popped && is_certain) {
+            return Ok(None);
+        }
+        if is_popped {
+            let reset = OffsetsReset { group: group.to_owned(), topic: topic.to_owned(), offsets };
+            return self.reset_in_turn(&mut pops, vec![reset], by);
+        }
+        let moves = audit::moves_to(&self.offsets.lock(), group, topic, &offsets);
+        let commits = TopicCommits { group: group.to_owned(), topic: topic.to_owned(), offsets };
+        let mut records = vec![ControlRecord::of(&OffsetsCommitted { commits: vec![commits] })];
+        records.extend(self.audit.record(by, vec![moves]));
+        let end = self.append_control(&records)?;
+        // It is seen at once, and goes into the log once more with what consumers commit: nobody else's commit can then
+        // come between the two.
+        self.offsets.lock().commit(group, topic, queue, offset);
+        Ok(Some(end))
     }
 
     /// Changes topics or groups as [`Broker::change`] does, in a way that makes offsets void: commits that wait for
-    /// their turn must not follow it into the log, so `forget` drops them.
+    /// their turn must not follow it into the log, so they are dropped.
     ///
     /// # Errors
     /// As for [`Broker::change`].
     pub fn delete(
         &self,
         decide: impl FnOnce(&Catalog) -> Vec<ControlRecord>,
-        forget: impl FnOnce(&mut OffsetsOverlay),
     ) -> Result<Option<PhysicalOffset>, ChangeError> {
         let _order = self.commit_order.enter();
-        let changed = self.change(decide);
-        if let Ok(Some(_)) = changed {
-            forget(self.offsets.lock().overlay());
+        let mut pops = self.pops.live();
+        let mut records = Vec::new();
+        let changed = self.change(|catalog| {
+            records = decide(catalog);
+            records.clone()
+        });
+        if let Ok(Some(end)) = changed {
+            for ControlRecord { kind, payload } in records {
+                let change = Change::decode(kind, &payload).expect("what was encoded here can be decoded");
+                match &change {
+                    Change::TopicDeleted(TopicDeleted { topic }) => {
+                        self.offsets.lock().overlay().forget_topic(topic);
+                    }
+                    Change::GroupDeleted(GroupDeleted { group, with_offsets: true }) => {
+                        self.offsets.lock().overlay().forget_group(group);
+                    }
+                    _ => {}
+                }
+                pops.changed(change, end);
+            }
         }
         changed
     }

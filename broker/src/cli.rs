@@ -7,10 +7,15 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod consume;
+mod dlq;
+mod lag;
 mod log;
 mod nameserver;
+mod offsets;
+mod operator;
 mod produce;
 mod serve;
+mod transactions;
 
 /// A RocketMQ-compatible message broker. Without a command it serves: nameserver on 127.0.0.1:9876, broker on
 /// 127.0.0.1:10911, data in ./data.
@@ -33,6 +38,14 @@ enum Command {
     Consume(consume::Args),
     /// Put load on a broker and measure how it bears it
     Bench(bench::Args),
+    /// Show how far consumer groups are behind, and why
+    Lag(lag::Args),
+    /// Look at transactions that are open, or end them
+    Transactions(transactions::Args),
+    /// Look at messages that groups gave up, send them again, or give them up for good
+    Dlq(dlq::Args),
+    /// Look at who moved which group's offsets
+    Offsets(offsets::Args),
     /// Look at a data directory, or repair the log in it
     Log(log::Args),
 }
@@ -45,6 +58,10 @@ pub fn main() -> ExitCode {
         Command::Produce(args) => produce::run(args),
         Command::Consume(args) => consume::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Lag(args) => lag::run(&args),
+        Command::Transactions(args) => transactions::run(&args),
+        Command::Dlq(args) => dlq::run(&args),
+        Command::Offsets(args) => offsets::run(&args),
         Command::Log(args) => return log::run(args),
     };
     match outcome {

@@ -11,6 +11,9 @@ use skylark_storage::device::DeviceChoice;
 use skylark_storage::{Retention, Visibility};
 
 use crate::delay::DelayLevels;
+use crate::folds::audit::Keep;
+use crate::folds::duplicates::WindowLimits;
+use crate::transactions::TransactionPolicy;
 
 pub mod broker_conf;
 mod check;
@@ -88,10 +91,30 @@ pub struct Policy {
     pub auto_create_groups: bool,
     /// Queues of the template topic.
     pub default_topic_queues: u32,
+    /// Have the topic for clients' traces from the start.
+    pub trace_topic: bool,
     /// Largest message body.
     pub message_bytes_max: u32,
     /// How long messages of each delay level wait.
     pub delay_levels: DelayLevels,
+    /// How transactions are treated.
+    pub transactions: TransactionPolicy,
+    /// How long a message may wait that asks for a time.
+    pub delay_ms_max: u64,
+    /// Messages that wait for a time can be recalled.
+    pub recall_messages: bool,
+    /// Delayed messages are refused while those that wait take more of the disk, in percent.
+    pub pending_disk_percent: u8,
+    /// How much is kept of who moved which offset.
+    pub audit: Keep,
+    /// Which messages are known when they are sent again.
+    pub duplicate_window: WindowLimits,
+    /// How many light queues there may be.
+    pub light_queues_max: u32,
+    /// Topics may have the type MIXED.
+    pub mixed_message_type: bool,
+    /// A message has to be of its topic's type.
+    pub check_message_types: bool,
     /// Sends are refused while more of the disk is used, in percent.
     pub disk_refuse_percent: u8,
     /// Memory of the machine: consumers within 40 % of it from the log's end count as near.
@@ -105,6 +128,9 @@ impl Config {
     /// Every mistake, not just the first.
     pub fn new(settings: Settings) -> Result<Self, Mistakes> {
         let mut check = Check::default();
+        let transactions = check.transactions(&settings);
+        let duplicate_window = check.duplicate_window(&settings);
+        let light_queues_max = check.light_queues_max(&settings);
         let listen = check.address("listen", settings.listen.as_deref().unwrap_or("127.0.0.1:10911"));
         let namesrv_listen = match settings.namesrv_listen.as_deref().unwrap_or("127.0.0.1:9876") {
             "none" => None,
@@ -143,17 +169,37 @@ impl Config {
         let disk_clean_percent = check.within("disk-clean-percent", settings.disk_clean_percent, 85, 1..=100);
         let disk_refuse_percent =
             check.within("disk-refuse-percent", settings.disk_refuse_percent, 90, 1..=100);
-        let retention = Retention {
-            age_ms: Some(retention_hours * 3_600_000),
-            bytes_max: settings.retention_bytes,
-            clean_percent: Some(disk_clean_percent),
-        };
+        let mut retention =
+            Retention::default().by_age(retention_hours * 3_600_000).by_disk(disk_clean_percent);
+        retention.bytes_max = settings.retention_bytes;
         if disk_clean_percent > disk_refuse_percent {
             check.mistake(
                 "disk-clean-percent",
                 "must not be above disk-refuse-percent: sends would stop first",
             );
         }
+        // What waits is appended again before a trim: if it alone made the disk too full, trims would never end.
+        let pending_disk_percent = check.within(
+            "pending-disk-percent",
+            settings.pending_disk_percent,
+            PENDING_DISK_PERCENT.min((disk_clean_percent / 2).max(1)),
+            1..=90,
+        );
+        if pending_disk_percent > disk_clean_percent {
+            check.mistake(
+                "pending-disk-percent",
+                "must not be above disk-clean-percent: trims would never make room",
+            );
+        }
+        let delay_seconds_max = check.within(
+            "delay-seconds-max",
+            settings.delay_seconds_max,
+            366 * 86_400,
+            1..=100 * 366 * 86_400,
+        );
+        let audit_moves_max =
+            check.within("audit-moves-max", settings.audit_moves_max, 10_000, 100..=1_000_000);
+        let audit_days = check.within("audit-days", settings.audit_days, 90, 1..=36_500);
         let message_bytes_max =
             check.within("message-bytes-max", settings.message_bytes_max, 4 << 20, 1..=4 << 20);
         let flush = check.flush(settings.flush.as_deref());
@@ -177,8 +223,18 @@ impl Config {
                     8,
                     1..=1024,
                 ),
+                trace_topic: settings.trace_topic.unwrap_or(false),
                 message_bytes_max,
                 delay_levels: check.delay_levels(settings.delay_levels.as_deref()),
+                transactions,
+                delay_ms_max: delay_seconds_max * 1000,
+                recall_messages: settings.recall_messages.unwrap_or(true),
+                pending_disk_percent,
+                audit: Keep { moves_max: audit_moves_max, age_ms: audit_days * 86_400_000 },
+                duplicate_window,
+                light_queues_max,
+                mixed_message_type: settings.mixed_message_type.unwrap_or(false),
+                check_message_types: settings.check_message_types.unwrap_or(false),
                 disk_refuse_percent,
                 memory_bytes: memory_bytes(),
             },
@@ -202,6 +258,8 @@ impl Config {
     }
 }
 
+/// Share of the disk that messages may take while they wait.
+const PENDING_DISK_PERCENT: u8 = 40;
 const UNAUTHENTICATED: &str = "is reachable from other machines, and nothing here asks who they are; \
      listen on a loopback address, or say --allow-unauthenticated";
 

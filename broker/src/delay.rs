@@ -1,9 +1,11 @@
-//! Delay levels: how long a message of each level waits, and what is made of it meanwhile.
+//! Delays: how long a message waits that asks for a level or a time, and what is made of it meanwhile.
 //!
-//! A delayed message lies in [`system::SCHEDULE_TOPIC`], in the queue of its level, and says in its properties where
-//! it belongs and when it is due. The due time is fixed here, once, from the clock: what the levels mean later, or in
-//! another broker's configuration, changes nothing about a message that waits.
+//! A message with a level lies in [`system::SCHEDULE_TOPIC`], in the queue of its level, one with a time in
+//! [`system::TIMER_TOPIC`]. Its properties say where it belongs and when it is due. The due time is fixed here, once, from
+//! the clock: what the levels mean later, or in another broker's configuration, changes nothing about a message that
+//! waits.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -111,52 +113,238 @@ impl DelayLevels {
     }
 }
 
+/// What a message's properties say about when it is to be delivered, as they stand there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    /// The delay level; none below 1.
+    pub level: i32,
+    seconds: Option<&'a str>,
+    ms: Option<&'a str>,
+    at_ms: Option<&'a str>,
+    /// It has waited already: a consumer sends on what it got.
+    has_waited: bool,
+    is_recall: bool,
+    /// It says where a message belongs that waits, which is for this broker to say.
+    is_placed: bool,
+    /// Whatever else it says.
+    exactly_ms: Option<u64>,
+    /// It was taken once, whatever may be taken by now: refusing it would lose it.
+    was_taken: bool,
+}
+
+/// How long a message is to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    None,
+    /// As long as messages of this level do.
+    Level(i32),
+    /// Until this time, in milliseconds since 1970.
+    Until(u64),
+}
+
+/// A message asks for a time that it cannot get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "timer message illegal, the delay time should not be bigger than the max delay {delay_ms_max}ms; or if set del \
+     msg, the delay time should be bigger than the current time: {what}"
+)]
+pub struct IllegalDelay {
+    what: &'static str,
+    delay_ms_max: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// A message for a level.
+    pub fn level(level: i32) -> Self {
+        Self { level, ..Self::default() }
+    }
+
+    /// A message that is to wait for so many milliseconds, whatever it says itself.
+    pub fn exactly(delay_ms: u64) -> Self {
+        Self { exactly_ms: Some(delay_ms), ..Self::default() }
+    }
+
+    /// The same of a message that was taken already: it may wait beyond all bounds.
+    #[must_use]
+    pub fn of_taken(self) -> Self {
+        Self { was_taken: true, ..self }
+    }
+
+    /// What the properties of a message say that was taken already.
+    pub fn of(properties: Properties<'a>) -> Self {
+        let mut asked = Self::default().of_taken();
+        for (name, value) in properties.iter() {
+            match name {
+                properties::DELAY => asked.level = value.parse().unwrap_or(0),
+                _ => asked.see(name, value),
+            }
+        }
+        asked
+    }
+
+    /// Takes a property down, if it says something here. Of equal ones the last counts.
+    pub fn see(&mut self, name: &str, value: &'a str) {
+        match name {
+            properties::TIMER_DELAY_SEC => self.seconds = Some(value),
+            properties::TIMER_DELAY_MS => self.ms = Some(value),
+            properties::TIMER_DELIVER_MS => self.at_ms = Some(value),
+            properties::TIMER_OUT_MS => self.has_waited = true,
+            properties::TIMER_DEL_UNIQKEY => self.is_recall = true,
+            properties::REAL_TOPIC | properties::REAL_QID => self.is_placed = true,
+            _ => {}
+        }
+    }
+
+    /// Whether the message asks for a level or a time, be it one that has passed.
+    pub fn is_to_wait(&self) -> bool {
+        self.level > 0 || self.is_for_a_time()
+    }
+
+    /// Whether the message asks for a time, in one of RocketMQ's three ways, and not for a level, which goes before.
+    pub fn is_for_a_time(&self) -> bool {
+        let asks = self.seconds.or(self.ms).or(self.at_ms).is_some();
+        asks && self.level <= 0 && !self.has_waited
+    }
+
+    /// How long the message is to wait, if it was taken at `now_ms` and may wait for `delay_ms_max` at most. A time that
+    /// has passed is no time to wait for.
+    ///
+    /// # Errors
+    /// When the time is no number or too far ahead, or the message is RocketMQ's way to recall another one.
+    pub fn wait(&self, now_ms: u64, delay_ms_max: u64) -> Result<Wait, IllegalDelay> {
+        if let Some(delay_ms) = self.exactly_ms {
+            // A millisecond more, as below.
+            let due_ms = now_ms.saturating_add(delay_ms).saturating_add(1);
+            return Ok(if delay_ms == 0 { Wait::None } else { Wait::Until(due_ms) });
+        }
+        let illegal = |what| IllegalDelay { what, delay_ms_max };
+        if self.is_recall {
+            return Err(illegal("a message is recalled by its handle, with code 370"));
+        }
+        if self.level > 0 {
+            return Ok(Wait::Level(self.level));
+        }
+        if !self.is_for_a_time() {
+            return Ok(Wait::None);
+        }
+        let number = |text: &str| text.parse::<i64>().map_err(|_| illegal("the time is no number"));
+        // The clock shows whole milliseconds: only a millisecond more is as long as was asked for.
+        let after = |delay_ms: i64| match u64::try_from(delay_ms) {
+            Ok(0) | Err(_) => 0,
+            Ok(delay_ms) => now_ms.saturating_add(delay_ms).saturating_add(1),
+        };
+        let due_ms = match (self.seconds, self.ms, self.at_ms) {
+            (Some(seconds), _, _) => after(number(seconds)?.saturating_mul(1000)),
+            (None, Some(ms), _) => after(number(ms)?),
+            (None, None, at_ms) => u64::try_from(number(at_ms.unwrap_or_default())?).unwrap_or(0),
+        };
+        if due_ms <= now_ms {
+            return Ok(Wait::None);
+        }
+        if due_ms - now_ms > delay_ms_max.saturating_add(1) && !self.was_taken {
+            return Err(illegal("it is beyond that"));
+        }
+        Ok(Wait::Until(due_ms))
+    }
+}
+
 /// Where a delayed message waits, and with which properties.
-pub struct Delayed {
-    /// The queue of its level.
+pub struct Delayed<'a> {
+    /// The topic of the messages that wait as it does.
+    pub topic: &'static str,
+    /// Its queue there.
     pub queue: QueueId,
     /// That queue's number.
     pub queue_id: u32,
-    /// Its properties, with what delivery needs.
-    pub properties: Vec<u8>,
+    /// When it is due, in milliseconds since 1970.
+    pub due_ms: u64,
+    /// Its properties, without what would be taken for what delivery needs.
+    pub properties: Cow<'a, [u8]>,
+    /// What is added to them, with what delivery needs.
+    pub added_properties: Vec<u8>,
 }
 
-/// What becomes of a message for queue `queue_id` of `topic` that is to wait as `level` says: nothing if that is below
-/// 1. A level above the highest counts as the highest.
+/// How long a message is to wait that is taken at this moment.
 ///
 /// # Errors
-/// When there is no queue to wait in.
-pub fn delay(
+/// When it asks for a time that it cannot get.
+pub fn wait(broker: &Broker, asked: &Asked<'_>) -> Result<Wait, Refusal> {
+    let wait = asked.wait(broker.clock.wall_ms(), broker.policy.delay_ms_max);
+    wait.map_err(|error| Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string()))
+}
+
+/// What becomes of a message for queue `queue_id` of `topic` that asks to wait: nothing if it need not. A level above
+/// the highest counts as the highest. `asked` is what `properties` say, or a level that goes before them; `added` are
+/// those that this broker adds.
+///
+/// # Errors
+/// When it asks for a time that it cannot get, too much waits already, or there is no queue to wait in.
+pub fn delay<'a>(
     broker: &Broker,
-    topic: &str,
-    queue_id: u32,
-    level: i32,
-    properties: &[u8],
-) -> Result<Option<Delayed>, Refusal> {
-    let Some((level, delay_ms)) = broker.policy.delay_levels.get(level) else { return Ok(None) };
-    let queue_of_level = level - 1;
+    (topic, queue_id): (&str, u32),
+    asked: &Asked<'_>,
+    properties: &'a [u8],
+    added: &[u8],
+) -> Result<Option<Delayed<'a>>, Refusal> {
+    let (waits_in, number, level, due_ms) = match wait(broker, asked)? {
+        Wait::None => return Ok(None),
+        Wait::Level(level) => {
+            let Some((level, delay_ms)) = broker.policy.delay_levels.get(level) else { return Ok(None) };
+            // A millisecond more, as above.
+            let due_ms = broker.clock.wall_ms().saturating_add(delay_ms).saturating_add(1);
+            (system::SCHEDULE_TOPIC, level - 1, Some(level), due_ms)
+        }
+        Wait::Until(due_ms) => (system::TIMER_TOPIC, 0, None, due_ms),
+    };
+    if !asked.was_taken
+        && let Some(why) = broker.timers.refusal()
+    {
+        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, why));
+    }
     let catalog = broker.catalog.read();
-    let queue = catalog.queues(system::SCHEDULE_TOPIC).and_then(|queues| queues.get(queue_of_level as usize));
+    let queue = catalog.queues(waits_in).and_then(|queues| queues.get(number as usize));
     let queue = queue.copied().ok_or_else(|| {
         Refusal::new(ResponseCode::SYSTEM_ERROR, "the queues of delayed messages are not made yet; try again")
     })?;
     drop(catalog);
-    // The clock shows whole milliseconds: only a millisecond more is as long as was asked for.
-    let due_ms = broker.clock.wall_ms().saturating_add(delay_ms).saturating_add(1);
-    let (level, queue_text, due) = (level.to_string(), queue_id.to_string(), due_ms.to_string());
-    let put = [
-        (properties::DELAY, &*level),
-        (properties::REAL_TOPIC, topic),
-        (properties::REAL_QID, &*queue_text),
-        (properties::TIMER_OUT_MS, &*due),
-    ];
-    let properties = properties::rewrite(properties, &[], &put);
-    Ok(Some(Delayed { queue, queue_id: queue_of_level, properties }))
+    // What nearly all senders say stays as it is: bytes are added, none are moved.
+    let is_set_here = level.is_some() || asked.exactly_ms.is_some();
+    let properties = if is_set_here || asked.is_placed {
+        properties::rewrite(properties, if is_set_here { &ALL_SET_HERE } else { &PLACE }, &[]).into()
+    } else {
+        properties.into()
+    };
+    let mut text = itoa::Buffer::new();
+    let mut added_properties = Vec::with_capacity(added.len() + topic.len() + DELIVERY_BYTES_MAX);
+    added_properties.extend_from_slice(added);
+    if let Some(level) = level {
+        properties::write(properties::DELAY, text.format(level), &mut added_properties);
+    }
+    properties::write(properties::REAL_TOPIC, topic, &mut added_properties);
+    properties::write(properties::REAL_QID, text.format(queue_id), &mut added_properties);
+    properties::write(properties::TIMER_OUT_MS, text.format(due_ms), &mut added_properties);
+    Ok(Some(Delayed { topic: waits_in, queue, queue_id: number, due_ms, properties, added_properties }))
 }
 
-/// When a message of the topic of delayed messages is due, in milliseconds since 1970.
-pub fn due_ms(properties: Properties<'_>) -> Option<u64> {
-    properties.get(properties::TIMER_OUT_MS)?.parse().ok()
+/// Where a message that waits belongs.
+const PLACE: [&str; 2] = [properties::REAL_TOPIC, properties::REAL_QID];
+/// With a level, or where somebody else says how long, the other ways to ask do not count, and are not passed on.
+const ALL_SET_HERE: [&str; 7] = [
+    properties::REAL_TOPIC,
+    properties::REAL_QID,
+    properties::TIMER_OUT_MS,
+    properties::DELAY,
+    properties::TIMER_DELAY_SEC,
+    properties::TIMER_DELAY_MS,
+    properties::TIMER_DELIVER_MS,
+];
+/// What delivery needs takes no more, but for the topic.
+const DELIVERY_BYTES_MAX: usize = 96;
+
+/// When a message that waits is due, in milliseconds since 1970, by its [`properties::TIMER_OUT_MS`].
+pub fn due_ms(out_ms: &str) -> Option<u64> {
+    out_ms.parse().ok()
 }
 
 #[cfg(test)]
@@ -179,6 +367,55 @@ mod tests {
         assert_eq!(error(&"1s ".repeat(257)), LevelsError::TooMany { found: 257 });
         for found in ["1", "s", "0s", "-1s", "1w", "1.5h", "367d", "99999999999999999999d", "1é"] {
             assert_eq!(error(&format!("1s {found}")), LevelsError::Delay { found: found.to_owned() });
+        }
+    }
+
+    const NOW_MS: u64 = 1_700_000_000_000;
+
+    fn wait(asked: &[(&str, &str)]) -> Result<Wait, &'static str> {
+        let mut all = Asked::default();
+        asked.iter().for_each(|(name, value)| match *name {
+            "DELAY" => all.level = value.parse().unwrap(),
+            name => all.see(name, value),
+        });
+        all.wait(NOW_MS, 1_000_000).map_err(|error| error.what)
+    }
+
+    #[test]
+    fn a_message_waits_as_rocketmq_reads_its_properties() {
+        let until = |ms: u64| Ok(Wait::Until(NOW_MS + ms));
+        let (past, now, soon) = ("1699999999999", "1700000000000", "1700000000001");
+        for (asked, expected) in [
+            (&[][..], Ok(Wait::None)),
+            (&[("TIMER_DELAY_SEC", "7")], until(7001)),
+            (&[("TIMER_DELAY_MS", "7")], until(8)),
+            (&[("TIMER_DELAY_MS", "+7")], until(8)),
+            (&[("TIMER_DELIVER_MS", soon)], until(1)),
+            (&[("TIMER_DELAY_MS", "7"), ("TIMER_DELAY_MS", "9")], until(10)),
+            // Seconds go before milliseconds, these before a time, a level before all.
+            (&[("TIMER_DELIVER_MS", soon), ("TIMER_DELAY_MS", "7"), ("TIMER_DELAY_SEC", "1")], until(1001)),
+            (&[("TIMER_DELIVER_MS", soon), ("TIMER_DELAY_MS", "7")], until(8)),
+            (&[("DELAY", "3"), ("TIMER_DELAY_SEC", "x")], Ok(Wait::Level(3))),
+            (&[("DELAY", "-1"), ("TIMER_DELAY_MS", "7")], until(8)),
+            // What has passed is delivered at once, and so is what has waited already.
+            (&[("TIMER_DELAY_SEC", "0")], Ok(Wait::None)),
+            (&[("TIMER_DELAY_SEC", "-5")], Ok(Wait::None)),
+            (&[("TIMER_DELAY_MS", "-9223372036854775808")], Ok(Wait::None)),
+            (&[("TIMER_DELIVER_MS", past)], Ok(Wait::None)),
+            (&[("TIMER_DELIVER_MS", now)], Ok(Wait::None)),
+            (&[("TIMER_DELIVER_MS", "-1")], Ok(Wait::None)),
+            (&[("TIMER_DELAY_SEC", "7"), ("TIMER_OUT_MS", past)], Ok(Wait::None)),
+            // The longest delay is a thousand seconds here.
+            (&[("TIMER_DELAY_SEC", "1000")], until(1_000_001)),
+            (&[("TIMER_DELAY_MS", "1000001")], Err("it is beyond that")),
+            (&[("TIMER_DELAY_SEC", "9223372036854775807")], Err("it is beyond that")),
+            (&[("TIMER_DELIVER_MS", "9223372036854775807")], Err("it is beyond that")),
+            (&[("TIMER_DELAY_SEC", "1.5")], Err("the time is no number")),
+            (&[("TIMER_DELAY_MS", " 7")], Err("the time is no number")),
+            (&[("TIMER_DELIVER_MS", "9223372036854775808")], Err("the time is no number")),
+            (&[("TIMER_DEL_UNIQKEY", "t+U")], Err("a message is recalled by its handle, with code 370")),
+        ] {
+            assert_eq!(wait(asked), expected, "{asked:?}");
         }
     }
 

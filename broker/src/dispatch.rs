@@ -15,10 +15,12 @@ use crate::folds::kinds::{self, Change};
 use crate::folds::kv::KvChanged;
 use crate::folds::offsets::OffsetsReset;
 use crate::folds::payload::PayloadError;
+use crate::folds::timers::Pending;
 use crate::folds::topics::{TopicDeleted, TopicPut};
 use crate::indexing::{Indexed, indexed};
+use crate::names;
 use crate::snapshots::SnapshotHead;
-use crate::state::Folds;
+use crate::state;
 
 /// Applies groups in order, from one thread.
 pub struct Dispatcher {
@@ -28,6 +30,10 @@ pub struct Dispatcher {
     messages: Vec<Taken>,
     /// The hashes of their keys, one message's behind the other's.
     keys: Vec<u32>,
+    /// Those of `messages` that are not to be stored again.
+    sent: Vec<Event<'static>>,
+    /// Those of `messages` that are timers.
+    waiting: Pending,
     /// When the first of the group's timers is due.
     first_due: Option<u64>,
     arrived: Vec<(QueueId, i32)>,
@@ -112,6 +118,8 @@ impl Dispatcher {
             heads,
             messages: Vec::new(),
             keys: Vec::new(),
+            sent: Vec::new(),
+            waiting: Pending::default(),
             first_due: None,
             arrived: Vec::new(),
             moved: Vec::new(),
@@ -154,6 +162,7 @@ impl Dispatcher {
         drop(group);
         self.published(end);
         self.broker.parking.arrived(&self.arrived);
+        self.broker.pops.polling.arrived(&self.arrived);
         if let Some(due_ms) = self.first_due.take() {
             self.broker.timers.arrived(due_ms);
         }
@@ -192,7 +201,7 @@ impl Dispatcher {
             let fields = record.header.fields();
             match fields.kind {
                 kind if kind.is_internal() => {}
-                kinds::MESSAGE => self.message(at, &record)?,
+                kind if kinds::is_message(kind) => self.message(at, &record)?,
                 _ => {
                     // What lies before a change is applied before it.
                     self.flush()?;
@@ -214,9 +223,11 @@ impl Dispatcher {
         if broker.index.read().newest_segment().is_some_and(|newest| newest == base) {
             return;
         }
-        let catalog = broker.catalog.read();
-        let mut index = broker.index.write();
-        index.begin_segment(base, group.created_at).expect("groups are applied in the log's order");
+        broker
+            .index
+            .write()
+            .begin_segment(base, group.created_at)
+            .expect("groups are applied in the log's order");
         let Some(chain) = self.chain.filter(|_| base > broker.founded_on) else { return };
         let head = SnapshotHead {
             log_id: broker.log.log_id(),
@@ -226,23 +237,14 @@ impl Dispatcher {
             oldest_segment: broker.log.frontiers().trimmed,
             epochs: broker.log.epochs(),
         };
-        let snapshot = Folds {
-            catalog: &catalog,
-            offsets: &broker.offsets.lock().folded,
-            heads: &self.heads,
-            timers: &broker.timers.folded.lock(),
-            index: &index,
-        }
-        .snapshot(head);
-        drop(index);
-        broker.archive.offer(snapshot);
+        broker.archive.offer(state::snapshot(broker, &self.heads, head));
     }
 
     /// Takes a message apart, without a lock that senders or readers wait for.
     fn message(&mut self, at: PhysicalOffset, record: &Record<'_>) -> Result<(), ApplyError> {
         let message = indexed(at, record, &mut self.keys);
         let message = message.map_err(|cause| ApplyError::Message { at, cause })?;
-        let Indexed { topic, queue: number, entry, keys, due } = message;
+        let Indexed { topic, queue: number, entry, keys, due, half, .. } = message;
         let catalog = self.broker.catalog.read();
         let queues = catalog.queues(topic);
         let queue = match queues.and_then(|queues| queues.get(number as usize).copied()) {
@@ -254,16 +256,50 @@ impl Dispatcher {
             }
         };
         let place = MessagePlace { topic, queue: number, queue_offset: entry.queue_offset };
-        let change = Change::Message(place);
-        self.heads.apply(&Event { at, stored_at: entry.stored_at, change })?;
+        let event = Event { at, stored_at: entry.stored_at, change: Change::Message(place) };
+        self.heads.apply(&event)?;
+        if let Some(due_ms) = due {
+            self.waiting.messages += 1;
+            self.waiting.bytes += u64::from(entry.record_bytes);
+            self.first_due = Some(self.first_due.map_or(due_ms, |first| first.min(due_ms)));
+        }
+        if let Some(half) = half {
+            let change = Change::Half(half);
+            let event = Event { at, stored_at: entry.stored_at, change };
+            self.broker.transactions.apply(&event, self.broker.clock.wall_ms())?;
+        }
+        if kinds::is_unique(record.header.fields().kind) {
+            self.sent.push(self.broker.suppression.sent(&message));
+        }
         self.messages.push(Taken { queue, entry, keys, due });
+        for (name, queue_offset) in message.light {
+            let queue = match catalog.queues(name).and_then(|queues| queues.first().copied()) {
+                Some(queue) => queue,
+                None => {
+                    let orphan = orphaned(&self.broker, at, name, 0)?;
+                    self.orphans.push(orphan);
+                    orphan
+                }
+            };
+            let change = Change::Message(MessagePlace { topic: name, queue: 0, queue_offset });
+            self.heads.apply(&Event { at, stored_at: entry.stored_at, change })?;
+            let entry = Entry { queue_offset, ..entry };
+            self.messages.push(Taken { queue, entry, keys: 0, due: None });
+        }
         Ok(())
     }
 
     /// Puts the messages taken apart so far into their queues.
     fn flush(&mut self) -> Result<(), ApplyError> {
-        if self.messages.is_empty() {
-            return Ok(());
+        let Some(Taken { entry, .. }) = self.messages.last() else { return Ok(()) };
+        let waiting = std::mem::take(&mut self.waiting);
+        if waiting.messages > 0 {
+            let (at, stored_at) = (entry.physical_offset, entry.stored_at);
+            self.broker.timers.apply(&Event { at, stored_at, change: Change::Waiting(waiting) })?;
+        }
+        if !self.sent.is_empty() {
+            // At once: senders would wait for the memory that each of them looks at.
+            self.broker.suppression.apply(self.sent.drain(..))?;
         }
         let mut index = self.broker.index.write();
         let mut keys = &self.keys[..];
@@ -272,7 +308,6 @@ impl Dispatcher {
             let (own, rest) = keys.split_at(count);
             keys = rest;
             let extras = Extras { keys: own, due };
-            self.first_due = due.into_iter().chain(self.first_due).min();
             index.push(queue, entry, extras).map_err(|cause| ApplyError::Order { at, cause })?;
             self.arrived.push((queue, entry.tag_hash));
         }
@@ -293,8 +328,19 @@ impl Dispatcher {
         catalog.groups.apply(&event)?;
         catalog.lock_owners.apply(&event)?;
         catalog.kv.apply(&event)?;
+        catalog.request_modes.apply(&event)?;
         broker.offsets.lock().folded.apply(&event)?;
-        broker.timers.folded.lock().apply(&event)?;
+        broker.timers.apply(&event)?;
+        if let Change::HalvesEnded(ended) = &event.change {
+            // First: whoever finds a transaction gone finds out whether its half message counts.
+            let change = Change::Withdrawn(broker.transactions.withdrawn_by(ended));
+            broker.suppression.apply_change(&Event { at, stored_at, change })?;
+        }
+        broker.transactions.apply(&event, broker.clock.wall_ms())?;
+        broker.pops.folded.lock().apply(&event)?;
+        broker.audit.trail.lock().apply(&event)?;
+        broker.dead_letters.folded.lock().apply(&event)?;
+        broker.suppression.apply_change(&event)?;
         self.heads.apply(&event)?;
         match &event.change {
             Change::TopicPut(TopicPut { topic, .. }) => {
@@ -303,14 +349,15 @@ impl Dispatcher {
                 // An append that finds no room in the table would have to allocate under its lock.
                 let queues = catalog.queues(topic).unwrap_or_default();
                 broker.log.with_state(|state| queues.iter().for_each(|queue| state.raise(*queue, 0)));
-                self.topics_changed = true;
+                // Of light queues nameservers are not told.
+                self.topics_changed |= !names::is_light(topic);
             }
             Change::TopicDeleted(TopicDeleted { topic }) => {
                 let mut index = broker.index.write();
                 // Offsets go on where they were, should the topic come back; what it held is below its minimum.
                 catalog.queues(topic).unwrap_or_default().iter().for_each(|queue| hide(&mut index, *queue));
                 catalog.resolve(topic, &mut index);
-                self.topics_changed = true;
+                self.topics_changed |= !names::is_light(topic);
             }
             Change::KvChanged(KvChanged { change }) => broker.hosted.apply(change),
             Change::OffsetsReset(OffsetsReset { topic, offsets, .. }) => {
@@ -329,6 +376,7 @@ impl Dispatcher {
         drop(catalog);
         match &event.change {
             Change::TopicDeleted(TopicDeleted { topic }) => {
+                broker.pops.polling.wake_topic(topic);
                 broker.locks.forget_topic(topic);
                 broker.statistics.forget_topic(topic);
             }
@@ -337,7 +385,12 @@ impl Dispatcher {
                 broker.statistics.forget_group(group);
             }
             // Consumers that wait there learn of it with their next pull.
-            Change::OffsetsReset(_) => broker.parking.wake(self.moved.drain(..)),
+            Change::OffsetsReset(_) => {
+                broker.pops.polling.wake_queues(&self.moved);
+                broker.parking.wake(self.moved.drain(..));
+            }
+            // Pops that wait for a topic without retries, or with fewer queues, wait for these as well.
+            Change::TopicPut(TopicPut { topic, .. }) => broker.pops.polling.wake_topic(topic),
             _ => {}
         }
         Ok(())

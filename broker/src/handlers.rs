@@ -2,22 +2,31 @@
 //! answer to be held, or says what it has to wait for.
 
 use skylark_protocol::code::{RequestCode, ResponseCode};
+use skylark_storage::{OwnedRecord, PhysicalOffset};
 
 use crate::broker::Broker;
 use crate::context::{Answers, Done, Handled, Refusal, Request};
+use crate::folds::kinds;
 
+pub mod acks;
+pub mod assignment;
+pub mod audit;
 pub mod broker_config;
 pub mod cleaning;
 pub mod connections;
 pub mod consume_stats;
+pub mod dead_letters;
 pub mod groups;
+pub mod lag;
 pub mod locks;
 pub mod membership;
 pub mod messages;
 pub mod offset_tables;
 pub mod offsets;
+pub mod pop;
 pub mod pull;
 pub mod queues;
+pub mod recalls;
 pub mod relay;
 pub mod replication;
 pub mod resets;
@@ -27,8 +36,10 @@ pub mod send_back;
 pub mod statistics;
 pub mod store_times;
 pub mod subscribers;
+pub mod tally;
 pub mod topic_stats;
 pub mod topics;
+pub mod transactions;
 
 /// Hands a request to its family.
 ///
@@ -39,7 +50,26 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::SEND_MESSAGE | RequestCode::SEND_MESSAGE_V2 | RequestCode::SEND_BATCH_MESSAGE => {
             send::send(broker, request, answers)
         }
+        RequestCode::END_TRANSACTION => transactions::end(broker, request, answers),
+        RequestCode::RESUME_CHECK_HALF_MESSAGE => transactions::resume_check(broker, request, answers),
+        RequestCode::SKYLARK_LIST_TRANSACTIONS => transactions::list(broker, request),
+        RequestCode::SKYLARK_LIST_LAG => lag::list(broker, request),
+        RequestCode::SKYLARK_LIST_LAG_EVENTS => lag::events(broker, request, answers),
+        RequestCode::SKYLARK_LIST_DEAD_LETTERS => dead_letters::list(broker, request),
+        RequestCode::SKYLARK_RESEND_DEAD_LETTERS => dead_letters::resend(broker, request, answers),
+        RequestCode::SKYLARK_PURGE_DEAD_LETTERS => dead_letters::purge(broker, request, answers),
+        RequestCode::SKYLARK_AUDIT_OFFSETS => audit::offsets(broker, request, answers),
         RequestCode::PULL_MESSAGE | RequestCode::LITE_PULL_MESSAGE => pull::pull(broker, request, answers),
+        RequestCode::POP_MESSAGE => pop::pop(broker, request, answers),
+        RequestCode::PEEK_MESSAGE => pop::peek(broker, request, answers),
+        RequestCode::NOTIFICATION => pop::notification(broker, request, answers),
+        RequestCode::POLLING_INFO => pop::polling_info(broker, request, answers),
+        RequestCode::ACK_MESSAGE => acks::ack(broker, request, answers),
+        RequestCode::BATCH_ACK_MESSAGE => acks::batch(broker, request, answers),
+        RequestCode::CHANGE_MESSAGE_INVISIBLETIME => acks::prolong(broker, request, answers),
+        RequestCode::QUERY_ASSIGNMENT => assignment::query(broker, request, answers),
+        RequestCode::SET_MESSAGE_REQUEST_MODE => assignment::set_mode(broker, request, answers),
+        RequestCode::GET_ALL_MESSAGE_REQUEST_MODE => assignment::all_modes(broker, request, answers),
         RequestCode::QUERY_CONSUMER_OFFSET => offsets::query(broker, request, answers),
         RequestCode::UPDATE_CONSUMER_OFFSET => offsets::update(broker, request, answers),
         RequestCode::SEARCH_OFFSET_BY_TIMESTAMP => offsets::search(broker, request, answers),
@@ -50,6 +80,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::CLONE_GROUP_OFFSET => resets::clone(broker, request, answers),
         RequestCode::QUERY_MESSAGE => messages::query(broker, request, answers),
         RequestCode::VIEW_MESSAGE_BY_ID => messages::view(broker, request, answers),
+        RequestCode::RECALL_MESSAGE => recalls::recall(broker, request, answers),
         RequestCode::GET_CONSUMER_RUNNING_INFO => relay::running_info(broker, request, answers),
         RequestCode::CONSUME_MESSAGE_DIRECTLY => relay::consume_directly(broker, request, answers),
         RequestCode::INVOKE_BROKER_TO_GET_CONSUMER_STATUS => relay::consumer_status(broker, request, answers),
@@ -59,7 +90,7 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         RequestCode::HEART_BEAT => membership::heartbeat(broker, request, answers),
         RequestCode::UNREGISTER_CLIENT => membership::unregister(broker, request, answers),
         RequestCode::GET_CONSUMER_LIST_BY_GROUP => membership::list(broker, request, answers),
-        RequestCode::CHECK_CLIENT_CONFIG => membership::check_config(request, answers),
+        RequestCode::CHECK_CLIENT_CONFIG => membership::check_config(broker, request, answers),
         RequestCode::LOCK_BATCH_MQ => locks::lock(broker, request, answers),
         RequestCode::UNLOCK_BATCH_MQ => locks::unlock(broker, request, answers),
         RequestCode::UPDATE_AND_CREATE_TOPIC => topics::put(broker, request, answers),
@@ -109,4 +140,19 @@ pub fn handle(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
 pub fn caught_up(broker: &Broker) -> Option<Done> {
     let visible = broker.log.visible().get();
     (broker.applied.get() < visible).then_some(Done::After(visible))
+}
+
+/// The record of the message that begins at exactly this position. Blocks.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+fn message_at(broker: &Broker, at: PhysicalOffset) -> Result<OwnedRecord, Refusal> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Refusal::new(ResponseCode::SYSTEM_ERROR, format!("look message by offset failed, {at}: {why}"))
+    };
+    let record = broker.log.record_at(at).map_err(|error| failed(&error))?;
+    if !kinds::is_message(record.fields.kind) {
+        return Err(failed(&"the record there is no message"));
+    }
+    Ok(record)
 }

@@ -134,6 +134,20 @@ impl QueueLocks {
         groups.get(group).is_some_and(|locks| locks.values().any(|lock| lock.lease_ends > now))
     }
 
+    /// Who holds a queue's lock, and how much longer unless it is renewed.
+    pub fn holder(
+        &self,
+        now: Duration,
+        group: &str,
+        topic: &str,
+        queue: u32,
+    ) -> Option<(Box<str>, Duration)> {
+        let groups = self.groups.lock();
+        let lock = groups.get(group)?.get(&LockedQueue { topic: topic.to_owned(), queue })?;
+        let left = lock.lease_ends.checked_sub(now).filter(|left| !left.is_zero())?;
+        Some((lock.client.clone(), left))
+    }
+
     /// Gives up what has expired. What is not appended is tried again with the next sweep.
     pub fn sweep(
         &self,

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,10 +16,26 @@ use skylark_protocol::message::TagFilter;
 use skylark_protocol::transport::Mailbox;
 
 use crate::calls::Callee;
+use crate::context::Refusal;
+use crate::selection::{Filters, Selection};
 use crate::session::Mail;
 
 /// A member whose heartbeats stop is removed after this long.
 pub const SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// Who leaves more bytes than this unread is asked nothing, until it has read them.
+const UNREAD_MAX: usize = 4 << 20;
+
+/// Whether a group has somebody to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody is connected.
+    Absent,
+    /// Whoever is connected has not read what it was sent before.
+    Busy,
+    /// Somebody is.
+    There,
+}
 
 /// Names a connection for as long as the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,8 +64,32 @@ pub struct Subscription {
     /// As the client stated it: with its version, in milliseconds or nanoseconds as the client counts; higher is
     /// newer.
     pub stated: heartbeat::Subscription,
-    /// Which messages; none for a language that this release does not speak.
-    pub filter: Option<TagFilter>,
+    /// Which messages: made by the first pull, so that it is told what is wrong with the expression.
+    selection: OnceLock<Arc<Selection>>,
+}
+
+impl Subscription {
+    fn new(stated: &heartbeat::Subscription) -> Self {
+        Self { stated: stated.clone(), selection: OnceLock::new() }
+    }
+
+    /// Which messages.
+    ///
+    /// # Errors
+    /// When the expression does not compile, or there is no room for another.
+    pub fn selection(&self, filters: &Filters) -> Result<Arc<Selection>, Refusal> {
+        if let Some(known) = self.selection.get() {
+            return Ok(Arc::clone(known));
+        }
+        let heartbeat::Subscription { topic, expression_type, expression, .. } = &self.stated;
+        let made = if self.stated.is_by_tags() {
+            // An expression without tags selects nothing.
+            Selection::Tags(self.stated.tag_filter().unwrap_or(TagFilter::none()))
+        } else {
+            filters.selection(topic, expression_type, expression)?
+        };
+        Ok(Arc::clone(self.selection.get_or_init(|| Arc::new(made))))
+    }
 }
 
 /// A consumer group with at least one member.
@@ -177,6 +217,19 @@ impl Membership {
         members.map(|(connection, member)| (*connection, member.clone())).collect()
     }
 
+    /// Whether a connection is one of a consumer group's.
+    pub fn is_member(&self, group: &str, connection: ConnectionId) -> bool {
+        self.inner.lock().consumers.get(group).is_some_and(|group| group.members.contains_key(&connection))
+    }
+
+    /// What a client calls itself, if it has said so over this connection.
+    pub fn client_id(&self, connection: ConnectionId) -> Option<Arc<str>> {
+        let inner = self.inner.lock();
+        let consumers = inner.consumers.values().map(|group| &group.members);
+        let mut groups = consumers.chain(inner.producers.values());
+        groups.find_map(|members| members.get(&connection)).map(|member| Arc::clone(&member.client_id))
+    }
+
     /// The connection of a producer that calls itself so.
     pub fn producer(&self, client_id: &str) -> Option<Callee> {
         let inner = self.inner.lock();
@@ -199,6 +252,30 @@ impl Membership {
     pub fn producers(&self, group: &str) -> Vec<Member> {
         let inner = self.inner.lock();
         inner.producers.get(group).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// Whether a producer of the group is there to be asked. Those that are busy are woken, so that it is known the next
+    /// time whether they still are.
+    pub fn producers_presence(&self, group: &str) -> Presence {
+        let inner = self.inner.lock();
+        let Some(members) = inner.producers.get(group) else { return Presence::Absent };
+        let open = || members.values().filter(|member| !member.mailbox.is_closed());
+        if open().any(keeps_up) {
+            return Presence::There;
+        }
+        let busy: Vec<_> = open().map(|member| Arc::clone(&member.mailbox)).collect();
+        drop(inner);
+        busy.iter().for_each(|mailbox| mailbox.wake());
+        if busy.is_empty() { Presence::Absent } else { Presence::Busy }
+    }
+
+    /// A connected producer of the group that reads what it is asked: another one with each `turn`.
+    pub fn producer_of(&self, group: &str, turn: usize) -> Option<Callee> {
+        let inner = self.inner.lock();
+        let members = inner.producers.get(group)?;
+        let open = members.iter().filter(|(_, member)| !member.mailbox.is_closed() && keeps_up(member));
+        let (connection, member) = open.clone().nth(turn % open.count().max(1))?;
+        Some(Callee { connection: *connection, mailbox: Arc::clone(&member.mailbox) })
     }
 
     /// The members of all producer groups.
@@ -247,10 +324,7 @@ impl Inner {
                 continue;
             }
             topics_changed |= known.is_none();
-            // An expression without tags selects nothing, which its pulls will say.
-            let filter = new.is_by_tags().then(|| new.tag_filter().unwrap_or(TagFilter::none()));
-            let subscription = Arc::new(Subscription { stated: new.clone(), filter });
-            group.subscriptions.insert((*new.topic).into(), subscription);
+            group.subscriptions.insert((*new.topic).into(), Arc::new(Subscription::new(new)));
         }
         is_new || topics_changed
     }
@@ -314,4 +388,9 @@ fn tell(changed: Vec<Notice>, notifies: impl Fn(&str) -> bool) {
             }
         }
     }
+}
+/// Whether a client reads what it is sent. Otherwise what it is asked would only lie in memory, and from a certain amount on
+/// its own requests would wait for that.
+fn keeps_up(member: &Member) -> bool {
+    member.mailbox.unread() <= UNREAD_MAX
 }

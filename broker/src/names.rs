@@ -4,6 +4,8 @@
 pub const RETRY_PREFIX: &str = "%RETRY%";
 /// A group's dead letter topic is this, then the group's name.
 pub const DLQ_PREFIX: &str = "%DLQ%";
+/// Names of light queues begin with this.
+pub const LIGHT_PREFIX: &str = "%LMQ%";
 /// Longest name of a topic that a user makes.
 pub const TOPIC_CHARS_MAX: usize = 127;
 /// Longest name of a retry or dead letter topic.
@@ -56,9 +58,24 @@ pub fn check_group(name: &str) -> Result<(), NameError> {
     check("group", name, GROUP_CHARS_MAX)
 }
 
+/// Whether a light queue may have this name: as a topic, and also with what MQTT's wildcards need.
+pub fn is_light(name: &str) -> bool {
+    name.strip_prefix(LIGHT_PREFIX).is_some_and(|rest| {
+        !rest.is_empty()
+            && name.len() <= TOPIC_CHARS_MAX
+            && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"%|_-+#.".contains(&byte))
+    })
+}
+
 /// The topic from which a group gets its failed messages again.
 pub fn retry_topic(group: &str) -> String {
     format!("{RETRY_PREFIX}{group}")
+}
+
+/// The topic from which a group gets those messages of a topic again that it popped and did not acknowledge: for those of
+/// a retry topic the same.
+pub fn pop_retry_topic(group: &str, topic: &str) -> String {
+    if topic.starts_with(RETRY_PREFIX) { topic.to_owned() } else { format!("{RETRY_PREFIX}{group}_{topic}") }
 }
 
 /// The topic to which a group's failed messages go in the end.

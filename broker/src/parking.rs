@@ -58,7 +58,7 @@ impl Parking {
     /// Gives the pull back when there is no room, for this connection or at all.
     pub fn park(
         &self,
-        pull: Box<Pull>,
+        mut pull: Box<Pull>,
         connection: &Connection,
         now: Duration,
         wait: Duration,
@@ -72,6 +72,7 @@ impl Parking {
         let id = inner.next_id;
         inner.next_id += 1;
         let deadline = now + wait;
+        pull.until = Some(deadline);
         inner.by_queue.entry(pull.queue).or_default().insert(id);
         inner.by_deadline.insert((deadline, id));
         inner.by_connection.entry(connection.id).or_default().insert(id);
@@ -85,7 +86,8 @@ impl Parking {
         self.inner.lock().remove(id).map(|parked| parked.pull)
     }
 
-    /// Wakes the pulls that want one of these new messages, given as (queue, tag hash).
+    /// Wakes the pulls that want one of these new messages, given as (queue, tag hash), or may do so. Those that do not in
+    /// the end are parked again, for the rest of their time.
     pub fn arrived(&self, messages: &[(QueueId, i32)]) {
         let woken: Vec<Parked> = {
             let mut inner = self.inner.lock();
@@ -95,7 +97,7 @@ impl Parking {
             let mut wanted = Vec::new();
             for (queue, tag_hash) in messages {
                 let Some(waiting) = inner.by_queue.get(queue) else { continue };
-                let wants = |id: &&u64| inner.parked[*id].pull.filter.matches_hash(*tag_hash);
+                let wants = |id: &&u64| inner.parked[*id].pull.selection.may_match(*tag_hash);
                 wanted.extend(waiting.iter().filter(wants).copied());
             }
             wanted.into_iter().filter_map(|id| inner.remove(id)).collect()
@@ -109,7 +111,7 @@ impl Parking {
             let mut inner = self.inner.lock();
             let of = |queue| inner.by_queue.get(&queue).into_iter().flatten().copied();
             let waiting: Vec<u64> = queues.into_iter().flat_map(of).collect();
-            waiting.into_iter().filter_map(|id| inner.remove(id)).collect()
+            waiting.into_iter().filter_map(|id| inner.remove(id)).map(Parked::released).collect()
         };
         post(woken);
     }
@@ -119,7 +121,7 @@ impl Parking {
         let woken: Vec<Parked> = {
             let mut inner = self.inner.lock();
             let due: Vec<u64> = inner.by_deadline.range(..=(now, u64::MAX)).map(|(_, id)| *id).collect();
-            due.into_iter().filter_map(|id| inner.remove(id)).collect()
+            due.into_iter().filter_map(|id| inner.remove(id)).map(Parked::released).collect()
         };
         post(woken);
     }
@@ -130,6 +132,14 @@ impl Parking {
         for id in inner.by_connection.get(&connection).cloned().unwrap_or_default() {
             inner.remove(id);
         }
+    }
+}
+
+impl Parked {
+    /// Whatever is found, the pull is answered.
+    fn released(mut self) -> Self {
+        self.pull.until = None;
+        self
     }
 }
 

@@ -104,7 +104,8 @@ impl Progress {
         Reset::To(offset)
     }
 
-    fn is_reset(&self, group: &str, topic: &str, queue: u32) -> bool {
+    /// Whether an operator has moved the group in this queue, and none of its consumers has gone there yet.
+    pub fn is_reset(&self, group: &str, topic: &str, queue: u32) -> bool {
         let is_folded = self.folded.is_reset(group, topic, queue);
         self.resetting(group, topic, queue).is_some()
             || is_folded && !self.overlay.contains(group, topic, queue)

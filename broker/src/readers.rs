@@ -15,6 +15,7 @@ use skylark_storage::record::{RECORD_ALIGNMENT, RECORD_HEADER_BYTES, Record};
 
 use crate::broker::Broker;
 use crate::context::{Answers, Connection, Done, Handled, Refusal};
+use crate::handlers::pull::Pull;
 use crate::session::Mail;
 
 /// Jobs beyond this are refused: the disk is behind by seconds already.
@@ -31,7 +32,18 @@ struct Job {
     work: Box<Work>,
 }
 
-type Work = dyn FnOnce(&Broker, ReplyTo) -> Outcome + Send;
+/// Gives nothing if it is to be done again, behind what others wait for.
+type Work = dyn FnMut(&Broker, ReplyTo) -> Option<Outcome> + Send;
+
+/// How far work came that takes turns with other work.
+pub enum Turn {
+    /// The answer is written.
+    Written,
+    /// It goes on when it is its turn again.
+    Again,
+    /// There is no answer yet: the pull is to be parked once more.
+    Parked(Box<Pull>),
+}
 
 /// What a reader thread prepared for a session.
 pub struct Prepared {
@@ -47,6 +59,8 @@ pub enum Outcome {
     Written(Outbox),
     /// The session finishes it: it alone can hold an answer back until something is durable.
     Finish(ReplyTo, Box<Finish>),
+    /// There is none yet: the session parks the pull once more.
+    Parked(Box<Pull>),
 }
 
 /// Finishes an answer in its session; called again if it has to wait for a fold, or for room in the log.
@@ -85,6 +99,30 @@ impl Readers {
                 Err(refusal) => refused(reply, &refusal),
             }
         };
+        self.queue(connection, Job::new(connection, reply, bytes, once(work)))
+    }
+
+    /// Lets reader threads answer a request in turn with others: `work` is called, again and again, behind what has
+    /// arrived meanwhile, until it says that it is done. `bytes` as for [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// When too much waits already.
+    pub fn take_turns(
+        &self,
+        connection: &Connection,
+        reply: ReplyTo,
+        bytes: u64,
+        mut work: impl FnMut(&Broker, &mut Outbox) -> Result<Turn, Refusal> + Send + 'static,
+    ) -> Handled {
+        let work = move |broker: &Broker, reply: ReplyTo| {
+            let mut out = Outbox::default();
+            match work(broker, &mut out) {
+                Ok(Turn::Written) => Some(Outcome::Written(out)),
+                Ok(Turn::Parked(pull)) => Some(Outcome::Parked(pull)),
+                Ok(Turn::Again) => None,
+                Err(refusal) => Some(refused(reply, &refusal)),
+            }
+        };
         self.queue(connection, Job::new(connection, reply, bytes, work))
     }
 
@@ -107,7 +145,7 @@ impl Readers {
             Ok(finish) => Outcome::Finish(reply, Box::new(finish)),
             Err(refusal) => refused(reply, &refusal),
         };
-        self.queue(connection, Job::new(connection, reply, bytes, work))
+        self.queue(connection, Job::new(connection, reply, bytes, once(work)))
     }
 
     fn queue(&self, connection: &Connection, job: Job) -> Handled {
@@ -130,7 +168,7 @@ impl Readers {
     /// Does one job, if there is one; says whether there was.
     pub fn step(&self, broker: &Broker) -> bool {
         let job = self.jobs.lock().queue.pop_front();
-        job.map(|job| job.perform(broker)).is_some()
+        job.map(|job| self.perform(job, broker)).is_some()
     }
 
     /// Does jobs until [`Readers::close`].
@@ -144,8 +182,19 @@ impl Readers {
                 jobs.queue.pop_front()
             };
             match job {
-                Some(job) => job.perform(broker),
+                Some(job) => self.perform(job, broker),
                 None => return,
+            }
+        }
+    }
+
+    /// Does a job, and puts it behind the others if there is more to do. What is not done at the end is never answered: the
+    /// connections are closing.
+    fn perform(&self, job: Job, broker: &Broker) {
+        if let Some(job) = job.perform(broker) {
+            let mut jobs = self.jobs.lock();
+            if !jobs.closed {
+                jobs.queue.push_back(job);
             }
         }
     }
@@ -162,23 +211,35 @@ impl Job {
         connection: &Connection,
         reply: ReplyTo,
         bytes: u64,
-        work: impl FnOnce(&Broker, ReplyTo) -> Outcome + Send + 'static,
+        work: impl FnMut(&Broker, ReplyTo) -> Option<Outcome> + Send + 'static,
     ) -> Self {
         Self { reply, bytes, mailbox: Arc::clone(&connection.mailbox), work: Box::new(work) }
     }
 
-    fn perform(self, broker: &Broker) {
-        let Self { reply, bytes, mailbox, work } = self;
-        if mailbox.is_closed() {
-            return;
+    /// Gives itself back if there is more to do.
+    fn perform(mut self, broker: &Broker) -> Option<Self> {
+        if self.mailbox.is_closed() {
+            return None;
         }
-        let done = catch_unwind(AssertUnwindSafe(|| work(broker, reply)));
+        let (reply, bytes) = (self.reply, self.bytes);
+        let done = catch_unwind(AssertUnwindSafe(|| (self.work)(broker, reply)));
         let outcome = done.unwrap_or_else(|_panic| {
             let remark = "the broker failed on this read; its log says more";
-            refused(reply, &Refusal::new(ResponseCode::SYSTEM_ERROR, remark))
+            Some(refused(reply, &Refusal::new(ResponseCode::SYSTEM_ERROR, remark)))
         });
+        let Some(outcome) = outcome else { return Some(self) };
         // A closed mailbox belongs to a connection that is gone.
-        mailbox.post(Mail::Prepared(Prepared { bytes, outcome })).ok();
+        self.mailbox.post(Mail::Prepared(Prepared { bytes, outcome })).ok();
+        None
+    }
+}
+
+/// Work that is done in one go.
+fn once<T>(work: impl FnOnce(&Broker, ReplyTo) -> T) -> impl FnMut(&Broker, ReplyTo) -> Option<T> {
+    let mut work = Some(work);
+    move |broker, reply| {
+        let work = work.take().expect("what has given its outcome is not done again");
+        Some(work(broker, reply))
     }
 }
 

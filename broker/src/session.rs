@@ -10,7 +10,7 @@
 //! | the nameservers to hear of it                | a written answer in `registered` |
 //! | the folds to apply what it asks about        | the frame, or the rest of its way, in `deferred` |
 //! | room in the log                              | the same, in `stalled`; meanwhile the session is not ready |
-//! | a message                                    | an entry in [`crate::parking`] |
+//! | a message                                    | an entry in [`crate::parking`] or [`crate::pops::polling`] |
 //! | the disk                                     | a job of [`crate::readers`]    |
 
 use std::collections::{HashMap, VecDeque};
@@ -33,6 +33,7 @@ use crate::broker::Broker;
 use crate::calls::{Call, CallId, ClientAnswer};
 use crate::context::{Answers, Connection, Done, Refusal, Request};
 use crate::handlers;
+use crate::handlers::pop::Pop;
 use crate::handlers::pull::Pull;
 use crate::held::Held;
 use crate::readers::{Finish, Outcome, Prepared};
@@ -42,6 +43,8 @@ use crate::stamp::Tentative;
 pub enum Mail {
     /// A parked pull is to be evaluated once more and answered.
     Pull(Box<Pull>),
+    /// The same for a pop that waited.
+    Pop(Box<Pop>),
     /// An answer was prepared elsewhere: by a reader thread, or by another client.
     Prepared(Prepared),
     /// The client is asked something.
@@ -52,7 +55,7 @@ pub enum Mail {
     Close(&'static str),
 }
 
-/// A connection's mail beyond this is refused, and the connection closed for not keeping up.
+/// A connection's mail beyond this is refused: whoever leaves some for somebody who does not keep up is told so.
 const MAIL_MAX: usize = 65_536;
 /// Bytes on their way from disk, beyond which the session takes no further frames: what waits in a mailbox counts
 /// nowhere else.
@@ -193,6 +196,7 @@ impl ClientSession {
         while let Some(mail) = self.mail.pop_front() {
             match mail {
                 Mail::Pull(pull) => handlers::pull::answer(&self.broker, *pull, &self.connection, out),
+                Mail::Pop(pop) => handlers::pop::go_on(&self.broker, pop, &self.connection, out),
                 Mail::Prepared(answer) => {
                     // Relaxed: this task alone reads and writes it.
                     self.connection.cold_bytes.fetch_sub(answer.bytes, Ordering::Relaxed);
@@ -201,6 +205,9 @@ impl ClientSession {
                         Outcome::Finish(reply, mut finish) => {
                             let done = self.finish(reply, &mut *finish, out);
                             self.settle(done, || Waiting::Finish(reply, finish));
+                        }
+                        Outcome::Parked(pull) => {
+                            handlers::pull::park_again(&self.broker, pull, &self.connection, out);
                         }
                     }
                 }
@@ -371,6 +378,7 @@ impl Session for ClientSession {
         self.measure();
         self.applied.release(&self.broker.applied, cx, out);
         self.registered.release(&self.broker.registered, cx, out);
+        self.connection.mailbox.set_unread(out.len());
         Ok(())
     }
 

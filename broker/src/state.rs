@@ -8,8 +8,11 @@ use skylark_index::{Index, RestoreError, SegmentSpan, remove_beyond};
 use skylark_storage::{CommitLog, Epoch, Files, PhysicalOffset};
 use tracing::info;
 
+use crate::broker::Broker;
 use crate::catalog::Catalog;
-use crate::folds::{Fold, Heads, Offsets, Timers};
+use crate::folds::{
+    DeadLetters, DuplicateWindow, Fold, Halves, Heads, Offsets, Pops, SnapshotError, Timers, Trail,
+};
 use crate::snapshots::{Snapshot, SnapshotHead, Snapshots};
 
 /// The sections of a snapshot. Numbers are never given twice.
@@ -22,6 +25,12 @@ mod section {
     pub(super) const TIMERS: u8 = 6;
     pub(super) const KV: u8 = 7;
     pub(super) const INDEX: u8 = 8;
+    pub(super) const HALVES: u8 = 9;
+    pub(super) const POPS: u8 = 12;
+    pub(super) const REQUEST_MODES: u8 = 13;
+    pub(super) const DUPLICATES: u8 = 14;
+    pub(super) const TRAIL: u8 = 20;
+    pub(super) const DEAD_LETTERS: u8 = 21;
 }
 
 /// Everything that is computed from the log's records.
@@ -35,6 +44,16 @@ pub struct State {
     pub heads: Heads,
     /// Which delayed messages were delivered.
     pub timers: Timers,
+    /// Which transactions are open.
+    pub halves: Halves,
+    /// Which popped messages are in flight.
+    pub pops: Pops,
+    /// Who moved which offset.
+    pub trail: Trail,
+    /// Which dead letters were dealt with.
+    pub dead_letters: DeadLetters,
+    /// Which messages were sent lately.
+    pub duplicates: DuplicateWindow,
     /// The consume queues.
     pub index: Index,
 }
@@ -72,7 +91,7 @@ pub enum StateError {
         /// The section.
         section: u8,
         /// What is wrong with it.
-        cause: postcard::Error,
+        cause: SnapshotError,
     },
     /// The index's part does not fit.
     #[error("{0}")]
@@ -123,18 +142,38 @@ impl State {
             })
             .collect();
         let mut index = Index::restore(bytes(section::INDEX)?, files, log.log_id(), &segments)?;
-        let catalog = Catalog::new(
+        let mut catalog = Catalog::new(
             fold(position, section::TOPICS, bytes(section::TOPICS)?)?,
             fold(position, section::GROUPS, bytes(section::GROUPS)?)?,
             fold(position, section::LOCK_OWNERS, bytes(section::LOCK_OWNERS)?)?,
             fold(position, section::KV, bytes(section::KV)?)?,
             &mut index,
         );
+        // Snapshots of earlier releases say nothing of POP: there was none.
+        if let Some(bytes) = sections.get(&section::REQUEST_MODES) {
+            catalog.request_modes = fold(position, section::REQUEST_MODES, bytes)?;
+        }
+        let pops = sections.get(&section::POPS).map(|bytes| fold(position, section::POPS, bytes));
         info!(position = position.get(), missing = index.missing().len(), "snapshot loaded");
         let offsets = fold(position, section::OFFSETS, bytes(section::OFFSETS)?)?;
         let heads = fold(position, section::HEADS, bytes(section::HEADS)?)?;
         let timers = fold(position, section::TIMERS, bytes(section::TIMERS)?)?;
-        let state = Self { catalog, offsets, heads, timers, index };
+        // Snapshots of brokers that took no transactions have no such section.
+        let halves = sections.get(&section::HALVES);
+        let halves =
+            halves.map(|bytes| fold(position, section::HALVES, bytes)).transpose()?.unwrap_or_default();
+        let pops = pops.transpose()?.unwrap_or_default();
+        // Nor of these.
+        let trail = sections.get(&section::TRAIL).map(|bytes| fold(position, section::TRAIL, bytes));
+        let trail = trail.transpose()?.unwrap_or_default();
+        let dead_letters = sections.get(&section::DEAD_LETTERS);
+        let dead_letters = dead_letters.map(|bytes| fold(position, section::DEAD_LETTERS, bytes));
+        let dead_letters = dead_letters.transpose()?.unwrap_or_default();
+        let duplicates = sections.get(&section::DUPLICATES);
+        let duplicates = duplicates.map(|bytes| fold(position, section::DUPLICATES, bytes));
+        let duplicates = duplicates.transpose()?.unwrap_or_default();
+        let state =
+            Self { catalog, offsets, heads, timers, halves, pops, trail, dead_letters, duplicates, index };
         Ok(Restored { state, position, epoch: head.epoch })
     }
 }
@@ -143,33 +182,29 @@ fn fold<F: Fold>(position: PhysicalOffset, section: u8, bytes: &[u8]) -> Result<
     F::restore(bytes).map_err(|cause| StateError::Section { position, section, cause })
 }
 
-/// The folds at a segment's beginning, as a snapshot.
-pub struct Folds<'a> {
-    /// Topics, groups, owners of locks, and what the nameserver inside was told.
-    pub catalog: &'a Catalog,
-    /// Where groups go on.
-    pub offsets: &'a Offsets,
-    /// Where queues go on.
-    pub heads: &'a Heads,
-    /// Which delayed messages were delivered.
-    pub timers: &'a Timers,
-    /// The consume queues, of which nothing was pushed behind the segment's beginning.
-    pub index: &'a Index,
-}
-
-impl Folds<'_> {
-    /// Everything as bytes. Takes about a tenth of a second for a million queues with an offset.
-    pub fn snapshot(&self, head: SnapshotHead) -> Snapshot {
-        let sections = [
-            (section::TOPICS, self.catalog.topics.snapshot()),
-            (section::GROUPS, self.catalog.groups.snapshot()),
-            (section::OFFSETS, self.offsets.snapshot()),
-            (section::HEADS, self.heads.snapshot()),
-            (section::LOCK_OWNERS, self.catalog.lock_owners.snapshot()),
-            (section::TIMERS, self.timers.snapshot()),
-            (section::KV, self.catalog.kv.snapshot()),
-            (section::INDEX, self.index.snapshot()),
-        ];
-        Snapshot { head, sections: BTreeMap::from(sections) }
+/// Everything that a broker has computed from the records before `head`, as a snapshot.
+///
+/// For the dispatcher, which alone changes the folds: they stay what they are while this goes from one to the next. So
+/// each is locked only while its own bytes are made, and what a client does waits for one of them, not for all. Together
+/// they take about a tenth of a second for a million queues with an offset.
+pub fn snapshot(broker: &Broker, heads: &Heads, head: SnapshotHead) -> Snapshot {
+    let mut sections = BTreeMap::from([(section::HEADS, heads.snapshot())]);
+    {
+        let catalog = broker.catalog.read();
+        sections.insert(section::TOPICS, catalog.topics.snapshot());
+        sections.insert(section::GROUPS, catalog.groups.snapshot());
+        sections.insert(section::LOCK_OWNERS, catalog.lock_owners.snapshot());
+        sections.insert(section::KV, catalog.kv.snapshot());
+        sections.insert(section::REQUEST_MODES, catalog.request_modes.snapshot());
     }
+    // Statement by statement: a lock is held to the end of the one that takes it.
+    sections.insert(section::INDEX, broker.index.read().snapshot());
+    sections.insert(section::OFFSETS, broker.offsets.lock().folded.snapshot());
+    sections.insert(section::TIMERS, broker.timers.folded.lock().snapshot());
+    sections.insert(section::HALVES, broker.transactions.folded().snapshot());
+    sections.insert(section::POPS, broker.pops.folded.lock().snapshot());
+    sections.insert(section::DUPLICATES, broker.suppression.folded.lock().snapshot());
+    sections.insert(section::TRAIL, broker.audit.trail.lock().snapshot());
+    sections.insert(section::DEAD_LETTERS, broker.dead_letters.folded.lock().snapshot());
+    Snapshot { head, sections }
 }

@@ -26,7 +26,7 @@ pub mod total;
 pub mod window;
 
 pub use latency::Latencies;
-pub use meters::{Reads, TopicMeter};
+pub use meters::{Asked, Reads, TopicMeter};
 pub use total::Counter;
 pub use window::{Over, Window};
 
@@ -58,8 +58,14 @@ pub struct Statistics {
     pub found: Counter,
     /// Pulls that gave none.
     pub missed: Counter,
+    /// Messages put aside to be delivered later.
+    pub delayed: Counter,
+    /// Of these, the ones delivered.
+    pub fired: Counter,
     /// How long messages took to become durable.
     pub put_latencies: Latencies,
+    /// How long after their time delayed messages could be consumed.
+    pub fire_lags: Latencies,
     waited_ms_max: AtomicU64,
     behind_bytes_max: AtomicU64,
     topics: RwLock<HashMap<Box<str>, Arc<TopicMeter>, RandomState>>,
@@ -80,7 +86,10 @@ impl Statistics {
             failed_puts: Counter::new(now),
             found: Counter::new(now),
             missed: Counter::new(now),
+            delayed: Counter::new(now),
+            fired: Counter::new(now),
             put_latencies: Latencies::default(),
+            fire_lags: Latencies::default(),
             waited_ms_max: AtomicU64::new(0),
             behind_bytes_max: AtomicU64::new(0),
             topics: RwLock::default(),
@@ -123,6 +132,11 @@ impl Statistics {
                 Some(reads)
             })
         })
+    }
+
+    /// Whether every pair of topic and group is counted: there is a bound of pairs.
+    pub fn counts_all(&self) -> bool {
+        self.reads.load(Ordering::Relaxed) < READS_MAX
     }
 
     /// A pull was answered: with messages, of so many bytes together, after so long a wait for the disk.
@@ -193,11 +207,9 @@ impl Statistics {
             }
             *sampled = Some(now);
         }
-        for counter in
-            [&self.puts, &self.system_puts, &self.gets, &self.system_gets, &self.found, &self.missed]
-        {
-            counter.sample(now, wall_ms);
-        }
+        let (all, system) = ([&self.puts, &self.gets], [&self.system_puts, &self.system_gets]);
+        let rest = [&self.found, &self.missed, &self.delayed, &self.fired];
+        all.into_iter().chain(system).chain(rest).for_each(|counter| counter.sample(now, wall_ms));
         // Senders look their topic up meanwhile: only what has to go is taken out under the exclusive lock.
         let meters: Vec<_> = self.topics.read().values().cloned().collect();
         let mut idle = false;

@@ -84,6 +84,13 @@ impl SystemTopics {
         Self { initial, names }
     }
 
+    /// The same with the topic that clients send their traces to.
+    #[must_use]
+    pub fn with_traces(mut self) -> Self {
+        self.initial.insert(TRACE_TOPIC.to_owned(), TopicConfig::with_queues(1));
+        self
+    }
+
     /// The topics that exist from the first start, sorted by name; one that the log does not know is put there.
     pub fn initial(&self) -> impl ExactSizeIterator<Item = (&str, &TopicConfig)> {
         self.initial.iter().map(|(name, config)| (name.as_str(), config))
@@ -107,6 +114,16 @@ impl SystemTopics {
     pub fn contains(&self, topic: &str) -> bool {
         self.names.contains(topic) || topic.starts_with(SYSTEM_TOPIC_PREFIX)
     }
+}
+
+/// Whether messages wait for their time in the topic of this name.
+pub fn holds_timers(topic: &str) -> bool {
+    topic == SCHEDULE_TOPIC || topic == TIMER_TOPIC
+}
+
+/// Whether messages lie in this topic that are for another, which they name.
+pub fn holds_for_others(topic: &str) -> bool {
+    holds_timers(topic) || topic == HALF_TOPIC
 }
 
 /// Whether clients may send to a topic of this name.

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -79,11 +79,14 @@ fn bytes_sent(server: SocketAddr, bytes: &[u8]) -> Taken {
     // The broker may close before it has read everything.
     stream.write_all(bytes).ok();
     let mut first = [0; 1];
-    match stream.read(&mut first) {
-        Ok(0) => Taken::Closed,
-        Ok(_) => Taken::Code(0),
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Taken::Closed,
-        Err(error) => panic!("neither answered nor closed: {error}"),
+    loop {
+        match stream.read(&mut first) {
+            Ok(0) => return Taken::Closed,
+            Ok(_) => return Taken::Code(0),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Taken::Closed,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("neither answered nor closed: {error}"),
+        }
     }
 }
 
@@ -135,7 +138,7 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
     let send =
         |changes: &[(&'static str, Option<Value<'static>>)]| with(send_fields("topic", 0, ""), changes);
     let delayed = "DELAY\u{1}soon\u{2}";
-    let timed = "TIMER_DELAY_MS\u{1}3\u{2}";
+    let timed = "TIMER_DELAY_SEC\u{1}soon\u{2}";
     let half = "TRAN_MSG\u{1}true\u{2}";
     let pull = |changes: &[(&'static str, Option<Value<'static>>)]| {
         with(pull_fields("group", "topic", 0, 0), changes)
@@ -160,11 +163,20 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
         fields.extend([("queueId", Value::Number(0)), ("commitOffset", Value::Number(offset))]);
         fields
     };
+    let recall = |topic, handle| vec![("topic", Value::Text(topic)), ("recallHandle", Value::Text(handle))];
     let send_back = |group, offset| {
         vec![
             ("offset", Value::Number(offset)),
             ("group", Value::Text(group)),
             ("delayLevel", Value::Number(0)),
+        ]
+    };
+    let end = |group, offset| {
+        vec![
+            ("producerGroup", Value::Text(group)),
+            ("tranStateTableOffset", Value::Number(0)),
+            ("commitLogOffset", Value::Number(offset)),
+            ("commitOrRollback", Value::Number(8)),
         ]
     };
     // The topic and the group that the cases below need.
@@ -175,7 +187,12 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
     let cases: Vec<Case<'_>> = vec![
         ("an unknown code", Code(9999), vec![], b"", 3),
         ("a negative code", Code(-7), vec![], b"", 3),
-        ("POP", Code(200_050), vec![], b"", 3),
+        ("a roll-back of POP's records, of which there are none", Code(200_056), vec![], b"", 3),
+        ("a pop of nothing", Code::POP_MESSAGE, vec![], b"", 29),
+        ("an acknowledgement of nothing", Code::ACK_MESSAGE, vec![], b"", 29),
+        ("acknowledgements that are none", Code::BATCH_ACK_MESSAGE, vec![], b"{\"acks\":7}", 29),
+        ("a request mode that is none", Code::SET_MESSAGE_REQUEST_MODE, vec![], b"{", 29),
+        ("a query for an assignment without a body", Code::QUERY_ASSIGNMENT, vec![], b"", 29),
         ("sending back nothing", Code::CONSUMER_SEND_MSG_BACK, vec![], b"", 29),
         ("sending back for nobody", Code::CONSUMER_SEND_MSG_BACK, send_back("nobody", 0), b"", 26),
         ("sending back the middle of a record", Code::CONSUMER_SEND_MSG_BACK, send_back("group", 1), b"", 1),
@@ -238,13 +255,34 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
             Code::SEND_MESSAGE_V2,
             send(&[("f", Some(Value::Number(4)))]),
             b"x",
-            16,
+            13,
         ),
-        ("a half message by its property", Code::SEND_MESSAGE_V2, send(&[("i", text(half))]), b"x", 16),
-        ("a delay level", Code::SEND_MESSAGE_V2, send(&[("i", text(delayed))]), b"x", 13),
-        ("a delay", Code::SEND_MESSAGE_V2, send(&[("i", text(timed))]), b"x", 13),
         (
-            "a recall of a delay",
+            "a half message in a batch",
+            Code::SEND_BATCH_MESSAGE,
+            send(&[("i", text(half)), ("m", Some(Value::Flag(true)))]),
+            b"x",
+            13,
+        ),
+        ("the end of nothing", Code::END_TRANSACTION, end("PG", 0), b"", 1),
+        ("the end of a plain message", Code::END_TRANSACTION, end("PG", 4096), b"", 1),
+        ("the end of a negative offset", Code::END_TRANSACTION, end("PG", -1), b"", 29),
+        ("an end without fields", Code::END_TRANSACTION, vec![], b"", 29),
+        ("a check of nothing", Code::RESUME_CHECK_HALF_MESSAGE, vec![("msgId", Value::Text("x"))], b"", 1),
+        ("a delay level", Code::SEND_MESSAGE_V2, send(&[("i", text(delayed))]), b"x", 13),
+        ("a delay of no length", Code::SEND_MESSAGE_V2, send(&[("i", text(timed))]), b"x", 13),
+        (
+            "a delay of ages",
+            Code::SEND_MESSAGE_V2,
+            send(&[("i", text("TIMER_DELAY_SEC\u{1}9223372036854775807\u{2}"))]),
+            b"x",
+            13,
+        ),
+        ("a recall of nothing", Code::RECALL_MESSAGE, vec![], b"", 29),
+        ("a recall of garbage", Code::RECALL_MESSAGE, recall("topic", "garbage!"), b"", 604),
+        ("a recall in no topic", Code::RECALL_MESSAGE, recall("nowhere", "garbage!"), b"", 17),
+        (
+            "a recall by a message",
             Code::SEND_MESSAGE_V2,
             send(&[("i", text("TIMER_DEL_UNIQKEY\u{1}k\u{2}"))]),
             b"x",
@@ -283,7 +321,21 @@ fn requests_that_make_no_sense_are_answered_with_a_code_and_a_reason() {
             21,
         ),
         ("a pull at the end", Code::PULL_MESSAGE, pull(&[("queueOffset", Some(Value::Number(1)))]), b"", 19),
-        ("a pull by SQL", Code::PULL_MESSAGE, pull(&[("expressionType", text("SQL92"))]), b"", 1),
+        ("a pull by no SQL", Code::PULL_MESSAGE, pull(&[("expressionType", text("SQL92"))]), b"", 23),
+        (
+            "a pull by another language",
+            Code::PULL_MESSAGE,
+            pull(&[("expressionType", text("JAVA"))]),
+            b"",
+            23,
+        ),
+        (
+            "a check of no SQL",
+            Code::CHECK_CLIENT_CONFIG,
+            vec![],
+            br#"{"subscriptionData":{"expressionType":"SQL92","subString":"a >","topic":"topic"}}"#,
+            23,
+        ),
         ("a pull by no tags", Code::PULL_MESSAGE, pull(&[("subscription", text("||"))]), b"", 23),
         ("a pull without members", Code::PULL_MESSAGE, pull(&[("sysFlag", Some(Value::Number(0)))]), b"", 24),
         ("a group with a blank", Code::PULL_MESSAGE, pull(&[("consumerGroup", text("no blanks"))]), b"", 26),

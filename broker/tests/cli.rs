@@ -73,6 +73,152 @@ fn a_bench_reports_one_json_object_and_reads_back_what_it_wrote() {
 }
 
 #[test]
+fn an_operator_ends_transactions() {
+    let server = Server::start();
+    let produce = ["produce", "Orders", "--property", "TRAN_MSG=true"];
+    lines(&skylark(&server, &produce, "kept\ndropped\nleft\n"));
+    let operate = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skylark"));
+        command.arg("transactions").args(arguments).args(["--broker", &server.broker().to_string()]);
+        command.output().expect("the binary was built")
+    };
+    let listed = lines(&operate(&["list"]));
+    assert_eq!(listed.len(), 3);
+    assert!(listed.iter().all(|line| line.contains(" skylark_produce Orders 0 ")), "{listed:?}");
+    let ids: Vec<&str> = listed.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(lines(&operate(&["list", "--limit", "1", "--group", "skylark_produce"])), listed[..1]);
+    assert!(lines(&operate(&["list", "--group", "nobody"])).is_empty());
+
+    lines(&operate(&["commit", ids[0]]));
+    lines(&operate(&["rollback", ids[1]]));
+    lines(&operate(&["resume", ids[2]]));
+    let twice = operate(&["commit", ids[1]]);
+    assert!(!twice.status.success());
+    let said = String::from_utf8_lossy(&twice.stderr);
+    assert!(said.contains(&format!("no transaction {} is open", ids[1])), "{said}");
+    assert_eq!(lines(&operate(&["list"])), listed[2..]);
+    let consume = ["consume", "Orders", "--group", "G", "--quiet", "--count", "1"];
+    // Sent at the same time, they may have been stored in any order.
+    let consumed = lines(&skylark(&server, &consume, ""));
+    assert!(["kept", "dropped", "left"].contains(&&*consumed[0]), "{consumed:?}");
+}
+
+/// Runs a command for operators on the server's broker.
+fn operate(server: &Server, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skylark"));
+    command.args(arguments).args(["--broker", &server.broker().to_string()]);
+    command.output().expect("the binary was built")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn an_operator_deals_with_dead_letters() {
+    let mut server = Server::start();
+    // Whoever gives up a message has a group.
+    lines(&skylark(&server, &["produce", "Orders"], "warm\n"));
+    lines(&skylark(&server, &["consume", "Orders", "--group", "G", "--quiet", "--count", "1"], ""));
+    assert!(lines(&operate(&server, &["dlq", "list"])).is_empty());
+    let without = operate(&server, &["dlq", "peek", "G"]);
+    assert!(!without.status.success() && said(&without).contains("has no dead letter topic"));
+
+    let produce = ["produce", "%DLQ%G", "--property", "RETRY_TOPIC=Orders"];
+    lines(&skylark(&server, &produce, "one\ntwo\nthree\nfour\n"));
+    let listed = lines(&operate(&server, &["dlq", "list"]));
+    assert!(listed.len() == 1 && listed[0].starts_with("G 4 20"), "{listed:?}");
+    assert!(lines(&operate(&server, &["dlq", "list", "--group", "other"])).is_empty());
+    let json = lines(&operate(&server, &["dlq", "list", "--json"]));
+    let queue: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+    assert_eq!((&queue["group"], &queue["topic"]), (&"G".into(), &"%DLQ%G".into()));
+
+    let peeked = lines(&operate(&server, &["dlq", "peek", "G"]));
+    assert_eq!(peeked.len(), 4);
+    assert_eq!(lines(&operate(&server, &["dlq", "peek", "G", "--limit", "2"])), peeked[..2]);
+    let find = |body: &str| -> Vec<String> {
+        let line =
+            peeked.iter().find(|line| line.ends_with(&format!(" {body}"))).expect("it is a dead letter");
+        line.split(' ').map(str::to_owned).collect()
+    };
+    let (one, two, four) = (find("one"), find("two"), find("four"));
+    assert_eq!((&*one[2], &*one[3]), ("Orders", "0"));
+    let json = lines(&operate(&server, &["dlq", "peek", "G", "--json", "--limit", "1"]));
+    let letter: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+    let unique_key = letter["uniqueKey"].as_str().unwrap();
+    assert_eq!(
+        (&letter["topic"], unique_key),
+        (&"Orders".into(), &*find(letter["body"].as_str().unwrap())[4])
+    );
+
+    // By either id; then all that is left, and nothing twice.
+    let resend = |more: &[&str]| operate(&server, &[&["dlq", "resend", "G"][..], more].concat());
+    assert_eq!(lines(&resend(&["--id", &one[0]])), [format!("{} Orders", one[0])]);
+    assert_eq!(lines(&resend(&["--id", &two[4]])), [format!("{} Orders", two[0])]);
+    assert!(lines(&resend(&["--id", &one[0]])).is_empty());
+    let unknown = resend(&["--id", "nonsense"]);
+    assert!(!unknown.status.success() && said(&unknown).contains("no dead letter nonsense"));
+    assert!(!resend(&[]).status.success() && !resend(&["--all", "--id", "x"]).status.success());
+
+    let purge =
+        |more: &[&str]| operate(&server, &[&["dlq", "purge", "G", "--id", &four[0]][..], more].concat());
+    let asked = purge(&[]);
+    assert!(
+        !asked.status.success() && said(&asked).contains("1 dead letters would be given up"),
+        "{}",
+        said(&asked)
+    );
+    assert_eq!(lines(&operate(&server, &["dlq", "peek", "G"])).len(), 2);
+    lines(&purge(&["--yes"]));
+    assert_eq!(lines(&resend(&["--all"])).len(), 1);
+    assert!(lines(&resend(&["--all"])).is_empty());
+    server.kill();
+    server.restart();
+    let operate = |arguments: &[&str]| operate(&server, arguments);
+    assert!(lines(&operate(&["dlq", "resend", "G", "--all"])).is_empty());
+    assert!(lines(&operate(&["dlq", "list"]))[0].starts_with("G 0 - -"));
+    assert!(lines(&operate(&["dlq", "peek", "G"])).is_empty());
+    let consume = ["consume", "Orders", "--group", "H", "--quiet", "--from", "first", "--count", "4"];
+    assert_eq!(sorted(lines(&skylark(&server, &consume, ""))), ["one", "three", "two", "warm"]);
+
+    let trail = lines(&operate(&["offsets", "audit", "--group", "G"]));
+    assert_eq!(trail.len(), 4, "{trail:?}");
+    assert!(trail.iter().all(|line| line.contains(" G %DLQ%G ")), "{trail:?}");
+    assert!(trail[2].contains(" 60012 127.0.0.1:"), "{trail:?}");
+    assert!(lines(&operate(&["offsets", "audit", "--group", "nobody"])).is_empty());
+    assert!(lines(&operate(&["offsets", "audit", "--topic", "Orders"])).is_empty());
+    let json = lines(&operate(&["offsets", "audit", "--topic", "%DLQ%G", "--json"]));
+    let moved: serde_json::Value = serde_json::from_str(&json[0]).unwrap();
+    assert_eq!((&moved["code"], &moved["group"]), (&60011.into(), &"G".into()));
+}
+
+#[test]
+fn an_operator_sees_how_far_groups_are_behind() {
+    let server = Server::start();
+    lines(&skylark(&server, &["produce", "Letters"], "alpha\nbeta\ngamma\n"));
+    lines(&skylark(&server, &["consume", "Letters", "--group", "Readers", "--quiet", "--count", "3"], ""));
+    lines(&skylark(&server, &["produce", "Letters", "delta"], ""));
+    let lag = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_skylark"));
+        command.arg("lag").args(arguments).args(["--broker", &server.broker().to_string()]);
+        lines(&command.output().expect("the binary was built"))
+    };
+    let listed = lag(&["--group", "Readers", "--topic", "Letters", "--json"]);
+    let rows: Vec<serde_json::Value> =
+        listed.iter().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let behind: Vec<_> = rows.iter().filter(|row| row["lag"] == 1).collect();
+    assert_eq!((rows.iter().filter(|row| row["lag"] == 0).count(), behind.len()), (rows.len() - 1, 1));
+    assert_eq!(
+        (behind[0]["group"].as_str(), behind[0]["topic"].as_str()),
+        (Some("Readers"), Some("Letters"))
+    );
+    let table = lag(&["--group", "Readers", "--topic", "Letters"]);
+    assert_eq!(table[0], "GROUP TOPIC QUEUE COMMITTED END LAG OWNER ASKED BLOCKED-BECAUSE");
+    assert_eq!(table.len(), 1 + rows.len());
+    assert!(lag(&["--events"]).is_empty(), "a minute has not passed");
+}
+
+#[test]
 fn without_a_nameserver_a_command_says_so_and_fails() {
     let mut server = Server::start();
     server.kill();

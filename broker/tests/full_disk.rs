@@ -25,7 +25,9 @@ use support::raw::{Answer, Raw, pull_fields, send_fields};
 use support::server::Server;
 
 const DISK: SmallDisk = SmallDisk::Ext4 { megabytes: 128 };
-const OPTIONS: [&str; 2] = ["--segment-bytes", "4194304"];
+/// The watermarks are the defaults.
+const OPTIONS: [&str; 6] =
+    ["--segment-bytes", "4194304", "--disk-clean-percent", "85", "--disk-refuse-percent", "90"];
 const BODY_BYTES: usize = 64 << 10;
 /// RocketMQ's SERVICE_NOT_AVAILABLE.
 const REFUSED: i32 = 14;

@@ -22,6 +22,10 @@ mod toolchain;
 use std::time::Duration;
 
 use clients::{Client, Scenario};
+use skylark_protocol::code::{RequestCode, ResponseCode};
+use skylark_protocol::outgoing::Value;
+use support::process::Process;
+use support::raw::Raw;
 use target::Target;
 
 /// A hang, not a slow machine, is what this bounds.
@@ -32,6 +36,12 @@ const PUSH: &[&str] = &["push.each-once", "push.as-sent", "push.goes-on-behind-c
 const RETRY: &[&str] = &["retry.deliveries", "retry.delays", "retry.properties", "retry.dead-letters"];
 const ORDERLY: &[&str] = &["orderly.complete", "orderly.in-order", "orderly.one-at-a-time"];
 const DELAY: &[&str] = &["delay.each-once", "delay.as-sent", "delay.in-time"];
+
+/// What the Go client shows of timers and transactions.
+const TIMERS: &[&str] =
+    &["timer.too-long", "timer.each-once", "timer.as-sent", "timer.never-early", "timer.in-time"];
+const TRANSACTIONS: &[&str] =
+    &["transaction.commit", "transaction.rollback", "transaction.asked-once", "transaction.other-producer"];
 
 /// What clients with queue locks show beyond that.
 const LOCKED: [&str; 3] = ["orderly.alone", "orderly.suspended-comes-again", "orderly.dead-letter"];
@@ -96,7 +106,65 @@ fn java_4_9() {
 
 #[test]
 fn go() {
-    run(Client::go(), &[], &LOCKED);
+    run(Client::go(), &["push.compressed"], &LOCKED);
+}
+
+/// What the Go client has beyond that: it knows nothing of POP, of recalls and of message types.
+#[test]
+fn go_has_every_feature_of_its_client() {
+    let Some(client) = Client::go() else { return };
+    let Some(target) = Target::start() else { return };
+    // Apache's broker counts timers in seconds.
+    let precision = target.is_apache().then(|| ("precision", "2s".to_owned()));
+    let mut scenarios = vec![
+        scenario("replay", None, &[&["replay.again"]]),
+        scenario("filters", None, &[&["filter.tag", "filter.sql", "filter.pull-sql"]]),
+        Scenario { option: precision, ..scenario("timers", None, &[TIMERS]) },
+        scenario("transactions", None, &[TRANSACTIONS]),
+        scenario("broadcast", None, &[&["broadcast.everything-to-everyone", "broadcast.goes-on"]]),
+        scenario("polls", None, &[&["poll.goes-on-behind-ack", "poll.seeks"]]),
+        scenario("request", None, &[&["request.reply", "request.times-out"]]),
+        scenario("trace", None, &[&["trace.complete", "trace.sent", "trace.consumed"]]),
+    ];
+    // To Apache's broker a policy means nothing.
+    if !target.is_apache() {
+        set_policy(&target, "interop-go-policy", &[300, 700, 1500]);
+        scenarios.push(scenario("policy", None, &[&["policy.delays", "policy.dead-letters"]]));
+    }
+    client.check_operated(&target, &scenarios, |replay| reset(&target, replay));
+    target.stop();
+}
+
+/// Gives a group its own list of retry delays, in milliseconds.
+fn set_policy(target: &Target, group: &str, delays: &[u32]) {
+    // What a consumer waits for begins with the third entry.
+    let next = [&[0, 0], delays].concat();
+    let policy = format!(r#"{{"type":"CUSTOMIZED","customizedRetryPolicy":{{"next":{next:?}}}}}"#);
+    let group = format!(r#"{{"groupName":"{group}","groupRetryPolicy":{policy}}}"#);
+    order(target, RequestCode::UPDATE_AND_CREATE_SUBSCRIPTIONGROUP, &[], group.as_bytes());
+}
+
+/// Sends a group where a scenario asks for.
+fn reset(target: &Target, scenario: &mut Process) {
+    let line = scenario.line(LIMIT, |line| line.starts_with("reset ") || line.starts_with("end "));
+    let words: Vec<&str> = line.split(' ').collect();
+    // What has ended too early says itself what it lacks.
+    if let ["reset", topic, group, time] = words.as_slice() {
+        let fields = [
+            ("topic", Value::Text(topic)),
+            ("group", Value::Text(group)),
+            ("timestamp", Value::Text(time)),
+            ("isForce", Value::Text("true")),
+        ];
+        order(target, RequestCode::INVOKE_BROKER_TO_RESET_OFFSET, &fields, &[]);
+    }
+}
+
+/// What an operator asks of the broker; it does it.
+fn order(target: &Target, code: RequestCode, fields: &[(&str, Value<'_>)], body: &[u8]) {
+    let mut connection = Raw::connect(target.broker()).expect("the broker has started");
+    let answer = connection.call(code, fields, body).expect("the broker answers");
+    assert_eq!(answer.code, ResponseCode::SUCCESS.0, "{answer:?}");
 }
 
 /// A Go member waits a minute for a queue of another: a member that loses one does not unlock it.

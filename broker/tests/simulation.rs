@@ -70,8 +70,8 @@ fn a_thousand_seeds_break_no_promise() {
         );
     }
     println!("{report:?}");
-    let Report { acknowledged, delayed, back, crashes, restored, trimmed, deletions, .. } = report;
-    let tested = [acknowledged, delayed, back, crashes, restored, trimmed, deletions];
+    let Report { acknowledged, delayed, recalled, back, crashes, restored, trimmed, deletions, .. } = report;
+    let tested = [acknowledged, delayed, recalled, back, crashes, restored, trimmed, deletions];
     assert!(tested.iter().all(|count| *count > 0), "not everything was put to the test: {report:?}");
 }
 
@@ -111,6 +111,11 @@ fn commits_that_never_reach_the_log_are_caught() {
 #[test]
 fn a_timer_that_fires_early_is_caught() {
     assert!(is_caught(Fault::ClockAhead));
+}
+
+#[test]
+fn a_recalled_message_that_is_delivered_is_caught() {
+    assert!(is_caught(Fault::RecallsLost));
 }
 
 #[test]

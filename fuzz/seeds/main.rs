@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod files;
+mod filter;
 mod wire;
 
 /// Where the corpora are, a directory for each target.
@@ -26,5 +27,6 @@ impl Corpus {
 fn main() -> Result<(), Box<dyn Error>> {
     let corpus = Corpus(Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus"));
     files::write(&corpus)?;
+    filter::write(&corpus)?;
     wire::write(&corpus)
 }

@@ -111,6 +111,9 @@ fn name(disk: &Disk, input: &mut Input<'_>) -> String {
 pub const EDITS: u8 = 11;
 /// The edit that forges a checkpoint.
 pub const FORGE_CHECKPOINT: u8 = 9;
+/// The edits that change no file.
+const FAIL_FLUSH: u8 = 8;
+const FAIL_READS: u8 = 10;
 
 /// What edits have done that allows an opening more than others.
 #[derive(Clone, Copy, Debug, Default)]
@@ -121,6 +124,8 @@ pub struct Edited {
     pub faulty: bool,
     /// So many blocks cannot be read.
     pub worn_blocks: u64,
+    /// Files were changed by somebody who flushed nothing: a power cut may take back any part of that.
+    pub unflushed: bool,
 }
 
 /// Makes one edit: bytes flipped, overwritten, zeroed and copied about, files cut, swapped, removed and created, a
@@ -130,6 +135,7 @@ pub struct Edited {
 /// When the disk refuses it; then it is none.
 pub fn edit(disk: &Disk, input: &mut Input<'_>, edited: &mut Edited) -> io::Result<()> {
     let kind = input.byte();
+    edited.unflushed |= kind % EDITS != FAIL_FLUSH && kind % EDITS < FAIL_READS;
     let file_name = name(disk, input);
     let at = input.number() % FILE_BYTES_MAX;
     let length = usize::try_from(1 + input.number() % 9000).expect("it is short");
@@ -151,7 +157,7 @@ pub fn edit(disk: &Disk, input: &mut Input<'_>, edited: &mut Edited) -> io::Resu
             disk.open(&file_name)?.write_at(at / 8 * 8, &bytes[..read])?;
         }
         7 => drop(disk.create(&file_name)?),
-        8 => {
+        FAIL_FLUSH => {
             disk.fail_flush(1 + at % 8);
             edited.faulty = true;
         }

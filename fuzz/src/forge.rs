@@ -246,23 +246,20 @@ impl Forge {
         let place = |right: PhysicalOffset, input: &mut Input<'_>| {
             PhysicalOffset::new(right.get().wrapping_add(input.tweak()))
         };
-        let checkpoint = Checkpoint {
-            generation: self.generation.wrapping_add(input.tweak()),
-            log_id: LOG_ID,
-            segment_bytes: SEGMENT_BYTES.wrapping_add(input.tweak()),
-            durable_end: place(self.durable_end, input),
-            chain: Chain::new(self.chain.get().wrapping_add(low(input.tweak()))),
-            epoch: Epoch::new(self.epoch.epoch.get().wrapping_add(low(input.tweak()))),
-            epoch_start: place(self.epoch.start, input),
-            highest_epoch: Epoch::new(
-                self.highest_epoch.get().wrapping_add(1).wrapping_add(low(input.tweak())),
-            ),
-            oldest_segment: place(base_of(0), input),
-            newest_segment: place(base_of(newest), input),
-            led_from: place(PhysicalOffset::ZERO, input),
-            stored_at: input.tweak(),
-            clean: input.tweak() & 1 == 1,
-        };
+        let mut checkpoint = Checkpoint::first(LOG_ID, SEGMENT_BYTES);
+        checkpoint.generation = self.generation.wrapping_add(input.tweak());
+        checkpoint.segment_bytes = SEGMENT_BYTES.wrapping_add(input.tweak());
+        checkpoint.durable_end = place(self.durable_end, input);
+        checkpoint.chain = Chain::new(self.chain.get().wrapping_add(low(input.tweak())));
+        checkpoint.epoch = Epoch::new(self.epoch.epoch.get().wrapping_add(low(input.tweak())));
+        checkpoint.epoch_start = place(self.epoch.start, input);
+        checkpoint.highest_epoch =
+            Epoch::new(self.highest_epoch.get().wrapping_add(1).wrapping_add(low(input.tweak())));
+        checkpoint.oldest_segment = place(base_of(0), input);
+        checkpoint.newest_segment = place(base_of(newest), input);
+        checkpoint.led_from = place(PhysicalOffset::ZERO, input);
+        checkpoint.stored_at = input.tweak();
+        checkpoint.clean = input.tweak() & 1 == 1;
         self.slots[usize::from(checkpoint.generation % 2 == 1)] = checkpoint.to_slot();
     }
 }

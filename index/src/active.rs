@@ -1,6 +1,5 @@
 //! The index of one segment, in memory.
 
-use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::mem::size_of;
 
@@ -10,6 +9,7 @@ use skylark_storage::PhysicalOffset;
 
 use crate::column::Column;
 use crate::directory::Run;
+use crate::due::{Due, DueOrder};
 use crate::index::{Entry, Extras, PushError};
 use crate::timers::TimerSlot;
 
@@ -36,7 +36,7 @@ pub(crate) struct ActiveSegment {
     /// In the log's order.
     pub(crate) timers: Column<TimerSlot>,
     /// The timers' positions by due time, then by position.
-    pub(crate) due: BTreeSet<(u64, u32)>,
+    pub(crate) due: DueOrder,
 }
 
 /// A message that was checked to follow.
@@ -95,7 +95,7 @@ impl ActiveSegment {
             anchors: HashTable::new(),
             keys: Column::new(),
             timers: Column::new(),
-            due: BTreeSet::new(),
+            due: DueOrder::new(),
         }
     }
 
@@ -196,7 +196,7 @@ impl ActiveSegment {
             self.keys.push(KeySlot { hash, entry: at });
         }
         if let Some(due) = extras.due {
-            self.due.insert((due, position(self.timers.len())));
+            self.due.push(Due { ms: due, position: position(self.timers.len()) });
             self.timers.push(TimerSlot { due, record_at: slot.record_at, record_bytes: slot.record_bytes });
         }
         at
@@ -269,16 +269,17 @@ impl ActiveSegment {
         self.anchors.shrink_to_fit(|anchor| hash(anchor.run, anchor.block));
         self.keys.shrink();
         self.timers.shrink();
+        self.due.finish();
     }
 
-    /// Bytes allocated; of the tree of due times, the most that it may be.
+    /// Bytes allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.entries.memory_bytes()
             + self.runs.memory_bytes()
             + self.anchors.allocation_size()
             + self.keys.memory_bytes()
             + self.timers.memory_bytes()
-            + self.due.len() * 2 * size_of::<(u64, u32)>()
+            + self.due.memory_bytes()
     }
 
     /// Where the part of `run` that lies in `block` begins: position and offset.

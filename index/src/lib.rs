@@ -20,7 +20,7 @@
 //! | how a run finds the runs of older segments          | `directory`, `spine`, `way` |
 //! | how a reader walks along a queue in memory          | `entries`   |
 //! | how a time becomes a queue offset                   | `times`     |
-//! | messages by key, messages by due time               | `keys`, `timers` |
+//! | messages by key, messages by due time               | `keys`; `timers`, `due` |
 //! | index files: bytes, writing, reading, cache         | `sealed`    |
 //! | what a restart finds                                | `snapshot`  |
 //! | how a lost file is built anew                       | `rebuild`   |
@@ -46,6 +46,7 @@
 mod active;
 mod column;
 mod directory;
+mod due;
 mod entries;
 mod index;
 mod keys;

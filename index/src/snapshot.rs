@@ -290,14 +290,16 @@ impl Runs {
         Self { depth: spine.depth(), runs: spine.runs().to_vec() }
     }
 
-    /// The spine, if all its runs are in segments before `number`, and each behind the one before.
+    /// The spine, if all its runs are in segments before `number`, and each behind the one before. If the newest was
+    /// trimmed, so were those before it.
     fn spine(&self, number: u32) -> Option<Spine> {
         let place = |run: &RunRef| (run.segment, run.slot);
         let known = self.runs.iter().filter(|run| **run != RunRef::NONE);
         let ordered = known.clone().is_sorted_by(|one, other| place(one) < place(other));
         let sealed = known.clone().all(|run| run.segment < number);
         let deep = self.depth < DEPTH_MAX;
-        if ordered && sealed && deep { Spine::new(self.depth, &self.runs) } else { None }
+        let led = self.runs.last().is_none_or(|newest| *newest != RunRef::NONE) || known.count() == 0;
+        if ordered && sealed && deep && led { Spine::new(self.depth, &self.runs) } else { None }
     }
 }
 

@@ -66,6 +66,7 @@ impl Spine {
         let depth = links.depth.saturating_sub(1);
         let mut runs = SmallVec::from_elem(RunRef::NONE, levels(depth));
         if jump_depth(links.depth) != depth
+            && links.previous != RunRef::NONE
             && let Some(two_behind) = runs.len().checked_sub(3)
         {
             runs[two_behind] = links.jump;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use skylark_storage::PhysicalOffset;
 
 use crate::active::ActiveSegment;
+use crate::due::Due;
 use crate::index::Index;
 
 /// The order in which timers fire: by due time, then by position.
@@ -44,16 +45,27 @@ impl Index {
             return Vec::new();
         }
         for segment in self.memory() {
-            let behind = segment.due.range((after.due, 0)..=(until_due, u32::MAX));
-            for timer in
-                behind.map(|&(_, position)| segment.timer(position)).filter(|timer| timer.key > after)
-            {
-                if !first.offer(timer) {
+            // Of those that are due with `after`, the ones behind it.
+            let passed =
+                segment.timers.partition_point(|slot| slot.resolve(segment.base()).key.at <= after.at);
+            let from = Due { ms: after.due, position: u32::try_from(passed).unwrap_or(u32::MAX) };
+            let behind = segment.due.first(from, limit).take_while(|due| due.ms <= until_due);
+            for due in behind {
+                if !first.offer(segment.timer(due.position)) {
                     break;
                 }
             }
         }
         first.into_sorted()
+    }
+
+    /// The timer with this key, if there is one; of those segments only whose index is in memory.
+    pub fn timer(&self, key: TimerKey) -> Option<Timer> {
+        let segment = self.memory().rfind(|segment| segment.base() <= key.at)?;
+        let place = segment.timers_before(key.at);
+        let timer =
+            (place < segment.timers.len()).then(|| segment.timer(u32::try_from(place).unwrap_or(u32::MAX)));
+        timer.filter(|timer| timer.key == key)
     }
 
     /// The first `limit` timers of records within `places` whose keys are at or below `until`, in the order of their

@@ -1,4 +1,4 @@
-//! Request and response codes with RocketMQ's names for them.
+//! Request and response codes with RocketMQ's names for them; those of our own begin with our name.
 
 use std::fmt;
 
@@ -185,6 +185,13 @@ codes! {
     3008 = AUTH_DELETE_ACL;
     3009 = AUTH_GET_ACL;
     3010 = AUTH_LIST_ACL;
+    60001 = SKYLARK_LIST_TRANSACTIONS;
+    60010 = SKYLARK_LIST_DEAD_LETTERS;
+    60011 = SKYLARK_RESEND_DEAD_LETTERS;
+    60012 = SKYLARK_PURGE_DEAD_LETTERS;
+    60013 = SKYLARK_AUDIT_OFFSETS;
+    60020 = SKYLARK_LIST_LAG;
+    60021 = SKYLARK_LIST_LAG_EVENTS;
     200050 = POP_MESSAGE;
     200051 = ACK_MESSAGE;
     200052 = PEEK_MESSAGE;

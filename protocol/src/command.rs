@@ -8,11 +8,17 @@
 //! |--------------------------------------------------|-----------------|
 //! | sending: codes 10, 310, 320, 324, 325             | `send`          |
 //! | pulling: 11, 361                                  | `pull`          |
+//! | popping: 200050 to 200055, 200151                 | `pop`           |
+//! | the broker shares queues out: 400, 401, 402       | `assignment`    |
 //! | offsets: 14, 15, 29, 30, 31, 32                   | `offsets`       |
 //! | all offsets of a broker: 43, 45                   | `offset_tables` |
 //! | resetting and cloning offsets: 220 to 223, 314    | `reset`         |
 //! | sending back what could not be consumed: 36       | `send_back`     |
+//! | recalling what waits for its time: 370            | `recall`        |
 //! | replies between applications: 326                 | `reply`         |
+//! | transactions: 37, 39, 323, and 60001, our own     | `transactions`  |
+//! | dead letters: 60010 to 60012, our own             | `dead_letters`  |
+//! | who moved offsets: 60013, our own                 | `audit`         |
 //! | finding messages: 12, 33, 321                     | `query`         |
 //! | heartbeats and subscriptions: 34, 46              | `heartbeat`     |
 //! | groups' members: 35, 38, 40                       | `membership`    |
@@ -27,6 +33,7 @@
 //! | what brokers tell nameservers: 103, 104, 322, 904 | `register`      |
 //! | what nameservers tell: 105, 106, 206 and the rest | `route`         |
 //! | key–value configuration: 100, 101, 102, 219       | `kv`            |
+//! | how far groups are behind: 60020, 60021, our own  | `lag`           |
 //!
 //! Codes 305, 306, 316 and 329 have neither fields nor a body; 305 is answered with a
 //! [`TopicList`](route::TopicList).
@@ -110,18 +117,24 @@ macro_rules! constants {
     };
 }
 
+pub mod assignment;
+pub mod audit;
 pub mod configuration;
 pub mod connections;
+pub mod dead_letters;
 pub mod diagnosis;
 pub mod groups;
 pub mod heartbeat;
 pub mod kv;
+pub mod lag;
 pub mod locks;
 pub mod membership;
 pub mod offset_tables;
 pub mod offsets;
+pub mod pop;
 pub mod pull;
 pub mod query;
+pub mod recall;
 pub mod register;
 pub mod reply;
 pub mod reset;
@@ -131,6 +144,7 @@ pub mod send_back;
 pub mod stats;
 pub mod subscribers;
 pub mod topics;
+pub mod transactions;
 
 /// Fields to send, by their names on the wire.
 pub type FieldList<'a> = SmallVec<[(&'static str, Value<'a>); 16]>;

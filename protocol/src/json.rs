@@ -91,6 +91,14 @@ impl Formatter for Ascii {
 pub fn write_string(text: &str, into: &mut BytesMut) {
     into.put_u8(b'"');
     let bytes = text.as_bytes();
+    // Nearly all text is plain. Every byte is looked at, without a way out, so that many are at once.
+    let is_plain =
+        bytes.iter().fold(true, |plain, &byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'));
+    if is_plain {
+        into.put_slice(bytes);
+        into.put_u8(b'"');
+        return;
+    }
     let mut from = 0;
     for (at, &byte) in bytes.iter().enumerate() {
         if byte >= 0x20 && byte != b'"' && byte != b'\\' {

@@ -13,6 +13,7 @@
 //! | which codes there are                                 | `code`      |
 //! | what the fields and body of a request mean            | `command`   |
 //! | how messages are stored, batched, named and filtered  | `message`   |
+//! | which messages an SQL92 expression selects            | `filter`    |
 //! | what is odd about Java's JSON; Java's string hash     | `json`, `java` |
 //! | what a server or client core sees of a connection     | `transport` |
 //! | connections within one process, for tests             | `memory`    |
@@ -22,6 +23,7 @@
 
 pub mod code;
 pub mod command;
+pub mod filter;
 pub mod frame;
 pub mod header;
 pub mod java;

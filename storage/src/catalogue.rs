@@ -7,6 +7,7 @@ use crate::sync::Mutex;
 
 /// A segment that holds at least one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SegmentInfo {
     /// The physical offset of its first byte.
     pub base: PhysicalOffset,

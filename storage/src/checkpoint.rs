@@ -10,7 +10,7 @@ use std::sync::Arc;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::device::{File, Files, WriteRefused};
+use crate::device::{File, Files, WriteRefused, is_refusal};
 use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -81,6 +81,7 @@ const _: () = {
 
 /// What a checkpoint says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Checkpoint {
     /// One more than the checkpoint before; [`CheckpointFile::store`] counts.
     pub generation: u64,
@@ -146,6 +147,25 @@ pub enum SlotError {
 }
 
 impl Checkpoint {
+    /// The one that a log is created with.
+    pub fn first(log_id: LogId, segment_bytes: u64) -> Self {
+        Self {
+            generation: FIRST_GENERATION,
+            log_id,
+            segment_bytes,
+            durable_end: PhysicalOffset::ZERO,
+            chain: Chain::START,
+            epoch: Epoch::ZERO,
+            epoch_start: PhysicalOffset::ZERO,
+            highest_epoch: Epoch::ZERO,
+            oldest_segment: PhysicalOffset::ZERO,
+            newest_segment: PhysicalOffset::ZERO,
+            led_from: PhysicalOffset::ZERO,
+            stored_at: 0,
+            clean: false,
+        }
+    }
+
     /// The slot that holds this checkpoint.
     pub fn to_slot(&self) -> [u8; SLOT_BYTES] {
         let mut slot = Slot {
@@ -227,6 +247,9 @@ impl Checkpoint {
             && self.durable_end <= self.newest_segment.advance(bytes)
             && self.durable_end.get().is_multiple_of(RECORD_ALIGNMENT as u64)
             && ends_outside_of_headers(self.durable_end, bytes)
+            // Inside a segment a group ends there, and every record is of an epoch. What the writer puts next may be
+            // padding, which is of the same one.
+            && (self.epoch > Epoch::ZERO || self.durable_end.get().is_multiple_of(bytes))
             && self.epoch <= self.highest_epoch
             && self.highest_epoch < EPOCH_LIMIT
             && self.epoch_start <= self.durable_end
@@ -282,14 +305,14 @@ impl CheckpointFile {
     /// Opens the file; `None` when there is none.
     ///
     /// # Errors
-    /// When the file cannot be opened. Damage to the slots, which may not even be readable, is part of the answer, not an
-    /// error.
+    /// When the file cannot be opened, or read for another reason than its medium. Damage to the slots, which may not even
+    /// be readable, is part of the answer, not an error.
     pub fn load(files: &dyn Files) -> io::Result<Option<Loaded>> {
         if !files.list("")?.iter().any(|name| name == CHECKPOINT_NAME) {
             return Ok(None);
         }
         let file = files.open(CHECKPOINT_NAME)?;
-        let (current, damaged) = leading(read_slots(&*file));
+        let (current, damaged) = leading(read_slots(&*file)?);
         Ok(Some(Loaded { file: current.map(|current| Self { file, current }), damaged }))
     }
 
@@ -337,13 +360,18 @@ pub const FIRST_GENERATION: u64 = 1;
 
 /// What the two slots hold. A checkpoint in the other one's place is none, and so is one that cannot be read: there are
 /// two, each in a block of its own, so that one sector is never all.
-pub(crate) fn read_slots(file: &dyn File) -> [Result<Checkpoint, SlotError>; 2] {
-    [0, 1].map(|index| {
+pub(crate) fn read_slots(file: &dyn File) -> io::Result<[Result<Checkpoint, SlotError>; 2]> {
+    let read = |index: usize| -> io::Result<_> {
         let mut slot = [0; SLOT_BYTES];
-        file.read_at((index * SLOT_BYTES) as u64, &mut slot).map_err(|_| SlotError::Unreadable)?;
-        let sound = Checkpoint::from_slot(&slot)?;
-        if slot_index(sound.generation) == index { Ok(sound) } else { Err(SlotError::Contradiction) }
-    })
+        match file.read_at((index * SLOT_BYTES) as u64, &mut slot) {
+            Err(error) if is_refusal(&error) => return Ok(Err(SlotError::Unreadable)),
+            read => read?,
+        };
+        let in_place = |sound: &Checkpoint| slot_index(sound.generation) == index;
+        let checkpoint = Checkpoint::from_slot(&slot);
+        Ok(checkpoint.and_then(|sound| in_place(&sound).then_some(sound).ok_or(SlotError::Contradiction)))
+    };
+    Ok([read(0)?, read(1)?])
 }
 
 /// The newest of the sound checkpoints, and what is wrong with the slot whose turn was last but one.

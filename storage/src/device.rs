@@ -23,6 +23,7 @@
 //! | how devices are measured, what is kept   | `probe`, `calibration`                  |
 //! | what a disk may do to a log              | [`simulated`]                           |
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 
@@ -107,14 +108,15 @@ pub trait Files: Send + Sync {
 /// Room of a file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
-    /// All of it.
+    /// What files take, and what can still be written; not what is set aside for others, as ext4 does for root. A disk is
+    /// so full as `df` shows it.
     pub total_bytes: u64,
     /// What can still be written.
     pub available_bytes: u64,
 }
 
 impl Space {
-    /// How much of it is used, in percent: what this user cannot write to any more.
+    /// How much of it is used, in percent.
     #[expect(clippy::cast_precision_loss, reason = "a ratio, compared with whole percents")]
     pub fn used_percent(self) -> f64 {
         if self.total_bytes == 0 {
@@ -158,6 +160,12 @@ pub trait File: Send + Sync {
     }
     /// The file's contents in memory, where they can be had without copying and nobody is to change them.
     fn map(&self) -> Option<map::Map> {
+        None
+    }
+    /// The same file read past the page cache, where most of it is not in there and the system can: for whoever reads all
+    /// of it once, which is then faster and leaves the page cache to others. Positions, lengths and memory of its reads
+    /// are to be multiples of the block; other reads may fail.
+    fn uncached(&self) -> Option<Arc<dyn File>> {
         None
     }
     /// The file's length in bytes.
@@ -252,11 +260,17 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 /// Whether a read failed because the medium does not give the bytes back, which says nothing about others: not for
 /// another reason, such as a lack of memory or of permission, or a disk that is gone.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        // Of the file system, of its checksums, and of the device where it is read directly: the medium, and its tags.
-        Some(Errno::IO | Errno::BADMSG | Errno::NODATA | Errno::ILSEQ)
-    )
+    // Of the file system, of its checksums, and of the device where it is read directly: the medium, and its tags.
+    let refuses = |errno| matches!(errno, Errno::IO | Errno::BADMSG | Errno::NODATA | Errno::ILSEQ);
+    let said = Errno::from_io_error(error);
+    // Whoever names the file keeps what the kernel said as the source.
+    let mut source = error.source();
+    let mut told = std::iter::from_fn(|| {
+        let next = source?;
+        source = next.source();
+        Some(next)
+    });
+    said.or_else(|| told.find_map(|source| Errno::from_io_error(source.downcast_ref()?))).is_some_and(refuses)
 }
 
 /// Names an [`Operation`] under way.

@@ -91,7 +91,9 @@ impl Frontier {
         let place = {
             let mut waiters = self.shared.waiters.lock();
             if let Some(stopped) = &waiters.stopped {
-                return Poll::Ready(Err(stopped.clone()));
+                // It may have got there before it stopped.
+                let is_reached = self.get() >= end;
+                return Poll::Ready(if is_reached { Ok(()) } else { Err(stopped.clone()) });
             }
             let place = (end.get(), waiters.next_number);
             waiters.next_number += 1;

@@ -110,7 +110,8 @@ impl Ground {
         let spare = if newest > base {
             Spare::Placed(Stage::open(&*files, &segment_name(base.advance(segment_bytes)))?)
         } else if files.list(DIRECTORY)?.iter().any(|name| SPARE.strip_prefix("log/") == Some(name)) {
-            Spare::Filling(Stage::open(&*files, SPARE)?)
+            // One that cannot be used is made anew.
+            Stage::open_spare(&*files).map_or(Spare::None, Spare::Filling)
         } else {
             Spare::None
         };
@@ -254,8 +255,13 @@ impl Ground {
     /// # Errors
     /// When the disk refuses, or a flush failed.
     pub(crate) fn prepare_active(&self, end: PhysicalOffset) -> Result<bool, Unready> {
+        self.fairly(|stages| self.step_active(stages, end))
+    }
+
+    /// A step of the housekeeper, which comes back for the next one at once: the writer goes first if it waits.
+    fn fairly<R>(&self, step: impl FnOnce(&mut Stages) -> R) -> R {
         let mut stages = self.stages.lock();
-        let outcome = self.step_active(&mut stages, end);
+        let outcome = step(&mut stages);
         sync::unlock_fair(stages);
         outcome
     }
@@ -276,10 +282,7 @@ impl Ground {
     /// # Errors
     /// When the disk refuses, which leaves the next roll what there is, or a flush of the names failed.
     pub(crate) fn prepare_next(&self, end: PhysicalOffset) -> Result<bool, Unready> {
-        let mut stages = self.stages.lock();
-        let outcome = self.step_next(&mut stages, end);
-        sync::unlock_fair(stages);
-        outcome
+        self.fairly(|stages| self.step_next(stages, end))
     }
 
     fn step_next(&self, stages: &mut Stages, end: PhysicalOffset) -> Result<bool, Unready> {
@@ -421,6 +424,15 @@ impl Stage {
         let file = files.open(name)?;
         let filled_bytes = file.len()? / BLOCK_BYTES * BLOCK_BYTES;
         Ok(Self { file, filled_bytes })
+    }
+
+    /// The spare that an earlier opening has left. What it holds is not known to be zeros: the power may have gone while it
+    /// was filled, and what stands in a segment's first block before a checkpoint names it is taken for somebody's data.
+    fn open_spare(files: &dyn Files) -> io::Result<Self> {
+        let stage = Self::open(files, SPARE)?;
+        stage.file.write_zeros(0, BLOCK_BYTES.min(stage.filled_bytes))?;
+        stage.file.sync()?;
+        Ok(stage)
     }
 
     fn fill(&mut self, filling: Filling, bytes: u64) -> Result<(), Unready> {

@@ -90,10 +90,10 @@ impl Housekeeper {
         if self.is_checkpoint_due() && !self.checkpoint_pause.lasts(self.shared.clock.monotonic()) {
             return self.checkpoint();
         }
-        // What gives space back comes before what takes it.
+        // What gives space back comes before what takes it, but for a look through files that nothing depends on.
         Ok(self.cut_sealed()
-            || self.cut_left_over()
             || self.prepare_active()?
+            || self.cut_left_over()
             || self.prepare_next()?
             || self.name_next()?)
     }

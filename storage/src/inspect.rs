@@ -6,12 +6,15 @@
 //! | how a line is written                       | `inspect::text`     |
 //! | the order of a listing, the directory       | `inspect::listing`  |
 //! | how a segment is walked, past damage too    | `inspect::walk`     |
+//! | how a file is read: cached, or past it      | `inspect::window`   |
 //! | verifying on several threads                | `inspect::verify`   |
 //! | what is counted                             | `inspect::tally`    |
 //!
 //! What is below the checkpoint's durable end is walked from the oldest segment on, and every difference is damage.
 //! From there on recovery's own scan and search say where the log ends and what lies behind, so that a verdict here is
-//! the one that an opening would come to. `FORMAT.md` describes the listing for readers in other languages.
+//! the one that an opening would come to. A segment that is mostly in the page cache is mapped, another one is read past
+//! the page cache where the file system can, which leaves that to others. `FORMAT.md` describes the listing for readers
+//! in other languages.
 //!
 //! ```no_run
 //! use skylark_storage::device::read_only::ReadOnlyDirectory;
@@ -170,9 +173,9 @@ fn slots(files: &dyn Files) -> io::Result<Option<[Result<Checkpoint, SlotError>;
         return Ok(None);
     }
     let file = files.open(CHECKPOINT_NAME)?;
-    let mut slots = read_slots(&*file);
+    let mut slots = read_slots(&*file)?;
     for _ in 0..READINGS_MAX {
-        let before = std::mem::replace(&mut slots, read_slots(&*file));
+        let before = std::mem::replace(&mut slots, read_slots(&*file)?);
         if before == slots {
             break;
         }

@@ -80,7 +80,7 @@ pub use reader::{ChainPoint, OwnedRecord, ReadError, Scan};
 pub use record::{Kind, Record, RecordFields, RecordHeader};
 pub use recovery::{OpenError, RecoveryReport};
 pub use retention::{Pin, PinError, PinInfo, Retention};
-pub use staging::{NewRecord, Place, TailMemory, TailPolicy};
+pub use staging::{NewRecord, Place, Stretch, TailMemory, TailPolicy};
 pub use writer::Writer;
 
 /// The README's example, compiled and run.

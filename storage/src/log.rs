@@ -59,7 +59,7 @@ pub struct Options {
     /// How many of the newest bytes stay in memory for readers, at least; 10 MiB on top at most.
     ///
     /// Default 32 MiB. Whoever reads further behind reads files. Readers share this memory for as long as they keep what
-    /// they have read: once they hold as much again that is among the newest no longer, or 8 MiB if that is more, they
+    /// they have read: once they hold as much again that is among the newest no longer, or 10 MiB if that is more, they
     /// are given copies until they have let go. What they hold of the newest by then comes on top.
     pub tail_bytes: u64,
     /// How many older bytes are kept in memory for those who read them in small steps; taken as they are read.
@@ -242,7 +242,8 @@ impl<T: Send + 'static> CommitLog<T> {
     /// of them or none.
     ///
     /// `fill` runs under the append lock, once for each record in order, after every check has passed, and may
-    /// finish the record's head in place. It must not block, and must not panic: that poisons the log.
+    /// finish the record's head in place. It must not use this log, which would wait for that lock for ever: not even
+    /// ask for its [`Frontiers`], close it or end a [`Gather`]. It must not block, and must not panic: that poisons the log.
     ///
     /// The unit is not acknowledged yet: wait until [`Self::durable`], or [`Self::written`], has reached
     /// [`Appended::end`].
@@ -298,7 +299,8 @@ impl<T: Send + 'static> CommitLog<T> {
 
     /// The state that the append lock owns. For what is rare, such as restoring it: appends wait meanwhile.
     ///
-    /// `f` must not append to this log, and must not panic: that poisons it.
+    /// `f` must not use this log, which would wait for the append lock for ever: neither append to it nor ask for its
+    /// [`Frontiers`], close it or end a [`Gather`]. It must not panic: that poisons the log.
     pub fn with_state<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         self.front.lock().call_back(&self.shared, |state, _| f(state))
     }
@@ -474,7 +476,7 @@ impl<T: Send + 'static> CommitLog<T> {
     /// the log has stopped; [`Self::wait_stopped`] waits for that. Where the disk has no space for what is appended
     /// the log is poisoned instead.
     pub fn close(&self) {
-        self.front.lock().is_closing = true;
+        self.front.close();
         self.shared.writer_bell.ring();
     }
 

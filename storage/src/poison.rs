@@ -47,6 +47,7 @@ impl Cause {
 
 /// Why nothing more is going to happen.
 #[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Stopped {
     /// The log was closed in good order: everything that was appended is durable.
     #[error("the log is closed")]

@@ -11,7 +11,7 @@
 //! | row | found                                                                    | verdict                      |
 //! |-----|--------------------------------------------------------------------------|------------------------------|
 //! | D1  | no checkpoint, and no segment with a byte that is not zero               | new: the log is created      |
-//! | D2  | no checkpoint, a segment with content                                    | corruption                   |
+//! | D2  | no checkpoint, any other segment                                         | corruption                   |
 //! | D3  | neither slot is sound and can be read                                    | corruption                   |
 //! | D4  | one slot is damaged, or cannot be read                                   | the other one leads          |
 //! | D5  | a slot or a segment of another format version                            | refused by name              |

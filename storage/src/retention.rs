@@ -18,8 +18,17 @@ pub use pin::{LEASE_MAX, PINS_MAX, Pin, PinError, PinInfo, PinLost};
 
 pub(crate) mod pin;
 
-/// What is to be kept of a log. The default keeps all of it.
+/// What is to be kept of a log. The default keeps all of it; fields may be added in any release.
+///
+/// ```
+/// use skylark_storage::Retention;
+///
+/// // Three days, at most 100 GiB, and less where the disk would be fuller than 85 %.
+/// let retention = Retention::default().by_age(3 * 24 * 60 * 60 * 1000).by_size(100 << 30).by_disk(85);
+/// assert_eq!(retention.bytes_max, Some(100 << 30));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retention {
     /// A segment goes once its newest record is older than this, in milliseconds of the wall clock. Store times never go
     /// back (see [`Clock::wall_ms`](crate::Clock::wall_ms)): after a jump of the clock ahead and back segments stay for
@@ -35,6 +44,7 @@ pub struct Retention {
 /// Where a log may begin, as [`CommitLog::cut`](crate::CommitLog::cut) finds it and
 /// [`CommitLog::decide_cut`](crate::CommitLog::decide_cut) decides it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cut {
     /// At the base of a segment; `None` when all that is there is to be kept.
     pub to: Option<PhysicalOffset>,
@@ -46,6 +56,7 @@ pub struct Cut {
 
 /// A pin that keeps segments which would go by age or size.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HeldBack {
     /// Where the log would begin without pins.
     pub to: PhysicalOffset,
@@ -55,6 +66,7 @@ pub struct HeldBack {
 
 /// What [`CommitLog::apply_retention`](crate::CommitLog::apply_retention) did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Retained {
     /// Where the log begins.
     pub trimmed: PhysicalOffset,
@@ -69,6 +81,24 @@ pub struct Retained {
 }
 
 impl Retention {
+    /// The same, with this for [`Self::age_ms`].
+    #[must_use]
+    pub fn by_age(self, age_ms: u64) -> Self {
+        Self { age_ms: Some(age_ms), ..self }
+    }
+
+    /// The same, with this for [`Self::bytes_max`].
+    #[must_use]
+    pub fn by_size(self, bytes_max: u64) -> Self {
+        Self { bytes_max: Some(bytes_max), ..self }
+    }
+
+    /// The same, with this for [`Self::clean_percent`].
+    #[must_use]
+    pub fn by_disk(self, clean_percent: u8) -> Self {
+        Self { clean_percent: Some(clean_percent), ..self }
+    }
+
     /// Where the log may begin: at the base of one of `segments`, which are all of them, oldest first.
     ///
     /// What a trim would free counts as freed. The newest segment stays whatever happens.

@@ -33,8 +33,8 @@ use crate::offset::{Epoch, PhysicalOffset};
 use crate::record::{Kind, RECORD_HEADER_BYTES, RecordFields, RecordHeader, payload_crc};
 use crate::segment::{BLOCK_BYTES, SEGMENT_HEADER_BYTES, SegmentFields, SegmentHeader};
 
-pub use chunk::TailMemory;
 use chunk::{ChunkWatch, Filler, Pool, Slot, Source};
+pub use chunk::{Stretch, TailMemory};
 use copies::{Copies, Ticket};
 pub(crate) use unit::Unit;
 pub use unit::{NewRecord, Place};

@@ -11,7 +11,7 @@ use crate::ground::Unready;
 use crate::group::Chain;
 use crate::handover::Group;
 use crate::lack::Lack;
-use crate::log::front::{Front, Lingering};
+use crate::log::front::{Front, Lingering, Taken};
 use crate::log::shared::{DurablePoint, Shared};
 use crate::log::{Step, Visibility};
 use crate::offset::PhysicalOffset;
@@ -202,7 +202,7 @@ impl<T: Send + 'static> Writer<T> {
         if !self.front.may_sleep() {
             return;
         }
-        thread::park_timeout(flush_in.unwrap_or(SLEEP_MAX));
+        thread::park_timeout(flush_in.map_or(SLEEP_MAX, |flush_in| flush_in.min(SLEEP_MAX)));
         if self.shared.visibility == Visibility::Written {
             self.linger_for_bytes();
         }
@@ -272,18 +272,23 @@ impl Press {
         if shared.stop.reason().is_some() {
             return Step::Stopped;
         }
-        let group = self.held.take().or_else(|| front.take().map(|group| self.seal(group)));
-        let outcome = match group {
+        let outcome = match self.held.take() {
             // Whoever closes the log gets an answer at once.
             Some(group) if self.pause.lasts(shared.clock.monotonic()) && !front.is_closing() => {
                 self.held = Some(group);
                 self.flush_if_due()
             }
             Some(group) => self.write(front, group),
-            // Behind a callback that panicked nothing is taken, though groups may be left.
-            None if shared.stop.reason().is_some() => return Step::Stopped,
-            None if front.is_closing() => self.finish().map(|()| Step::Stopped),
-            None => self.flush_if_due(),
+            None => match front.take() {
+                Taken::Group(group) => {
+                    let group = self.seal(group);
+                    self.write(front, group)
+                }
+                // Behind a callback that panicked nothing is taken, though groups may be left.
+                _ if shared.stop.reason().is_some() => return Step::Stopped,
+                Taken::NoMore => self.finish().map(|()| Step::Stopped),
+                Taken::Nothing => self.flush_if_due(),
+            },
         };
         outcome.unwrap_or_else(|cause| {
             shared.poison(cause);
@@ -465,8 +470,8 @@ impl Press {
 
     /// How long what is written may wait for a flush, if anything does.
     fn flush_in(&self) -> Option<Duration> {
-        let passed = self.shared.clock.monotonic().saturating_sub(self.flushed_at);
-        self.is_unflushed().then(|| FLUSH_EVERY.saturating_sub(passed))
+        let due_at = self.flushed_at.saturating_add(FLUSH_EVERY);
+        self.is_unflushed().then(|| due_at.saturating_sub(self.shared.clock.monotonic()))
     }
 
     fn flush_if_due(&mut self) -> Result<Step, Cause> {

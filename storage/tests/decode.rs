@@ -153,22 +153,18 @@ proptest! {
         let segment_bytes = 65536;
         let oldest_segment = PhysicalOffset::new(oldest * segment_bytes);
         let newest_segment = oldest_segment.advance(segments * segment_bytes);
-        let checkpoint = Checkpoint {
-            generation,
-            log_id,
-            segment_bytes,
-            // Never inside a segment's header block.
-            durable_end: newest_segment.advance(if within * 8 > 4096 { within * 8 } else { 0 }),
-            chain: Chain::new(chain),
-            epoch: Epoch::new(epochs),
-            epoch_start: oldest_segment,
-            highest_epoch: Epoch::new(epochs + 1),
-            oldest_segment,
-            newest_segment,
-            led_from: PhysicalOffset::ZERO,
-            stored_at,
-            clean,
-        };
+        let mut checkpoint = Checkpoint::first(log_id, segment_bytes);
+        checkpoint.generation = generation;
+        // Never inside a segment's header block.
+        checkpoint.durable_end = newest_segment.advance(if within * 8 > 4096 { within * 8 } else { 0 });
+        checkpoint.chain = Chain::new(chain);
+        checkpoint.epoch = Epoch::new(epochs);
+        checkpoint.epoch_start = oldest_segment;
+        checkpoint.highest_epoch = Epoch::new(epochs + 1);
+        checkpoint.oldest_segment = oldest_segment;
+        checkpoint.newest_segment = newest_segment;
+        checkpoint.stored_at = stored_at;
+        checkpoint.clean = clean;
         let slot = checkpoint.to_slot();
         prop_assert_eq!(Checkpoint::from_slot(&slot), Ok(checkpoint));
         let flipped = with_flipped(&slot, bit);

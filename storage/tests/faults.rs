@@ -5,15 +5,19 @@ mod support;
 
 use std::fmt::{self, Write};
 use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, fs, thread};
 
+use skylark_storage::checkpoint::{CHECKPOINT_NAME, SlotError};
 use skylark_storage::device::Directory;
+use skylark_storage::device::read_only::ReadOnlyDirectory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::device::{Operation, Ticket};
+use skylark_storage::inspect::Inspection;
 use skylark_storage::recovery::Evidence;
 use skylark_storage::segment::segment_name;
 use skylark_storage::{
@@ -289,6 +293,27 @@ fn a_sealed_segment_whose_header_cannot_be_read_is_told_of_and_served() {
     assert!(groups.iter().all(|group| group.created_at == created_at));
     while opened.writer.step() == Step::Worked {}
     assert!(log.durable().get() > opened.recovery.end, "the log goes on");
+}
+
+/// The kernel refuses the first bytes of this file as it refuses those of a bad sector, with `EIO`.
+const WORN: &str = "/proc/self/mem";
+
+#[test]
+fn what_the_kernel_cannot_read_of_a_real_file_is_known_for_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = Directory::open(directory.path()).unwrap();
+    let mut opened = open_real(Arc::new(files.clone())).unwrap();
+    append_real(&mut opened, 0..3);
+    drop(opened);
+    let checkpoint = directory.path().join(CHECKPOINT_NAME);
+    fs::remove_file(&checkpoint).unwrap();
+    symlink(WORN, &checkpoint).unwrap();
+    let refused = open_real(Arc::new(files)).err().expect("no slot can be read");
+    let OpenError::Corrupt(damage) = &refused else { panic!("{refused}") };
+    assert_eq!((damage.file.as_str(), &damage.evidence), (CHECKPOINT_NAME, &Evidence::CheckpointDamaged));
+    let looked_at = ReadOnlyDirectory::open(directory.path()).unwrap();
+    let inspection = Inspection::open(&looked_at, false).unwrap();
+    assert_eq!(inspection.slots(), Some([Err(SlotError::Unreadable); 2]));
 }
 
 /// Segments of a disk that cannot be read from `from` on, for another reason than the medium.

@@ -73,6 +73,7 @@ class Checkpoint:
             and self.oldest_segment <= self.durable_end <= self.newest_segment + size
             and self.durable_end % 8 == 0
             and not 0 < self.durable_end % size <= BLOCK
+            and (self.epoch > 0 or self.durable_end % size == 0)
             and self.epoch <= self.highest_epoch < (1 << 32) - 3
             and self.epoch_start <= self.durable_end
             and self.generation % 2 == slot
@@ -526,6 +527,8 @@ class Listing:
                 previous = self.epoch_record(position, record)
                 if previous is None or (first is not None and previous[0] != epoch):
                     return None
+                if beginnings and previous[1] != beginnings[-1][1]:
+                    return None
                 beginnings.append((record.epoch, position, previous))
             elif first is not None and record.epoch != epoch:
                 return None
@@ -568,10 +571,7 @@ class Listing:
             if believe:
                 return group
             first, beginnings = group[5], group[7]
-            if beginnings and beginnings[0][0] == first:
-                follows = beginnings[0][2] == epoch
-            else:
-                follows = first == epoch[0]
+            follows = beginnings[0][2] == epoch if beginnings else first == epoch[0]
             return group if group[3] == chain and follows else None
 
         while True:

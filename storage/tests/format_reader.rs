@@ -7,15 +7,17 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use skylark_storage::checkpoint::CHECKPOINT_NAME;
+use skylark_storage::device::Directory;
 use skylark_storage::device::read_only::ReadOnlyDirectory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::inspect::{Format, Inspection, Item};
-use skylark_storage::recovery::{RecoveryOptions, preview};
+use skylark_storage::recovery::{Evidence, RecoveryOptions, preview};
 use skylark_storage::segment::segment_name;
-use skylark_storage::{Files, OpenError, PhysicalOffset, TailPolicy};
+use skylark_storage::{CommitLog, Files, OpenError, PhysicalOffset, SystemClock, TailPolicy};
 
 use support::{SEGMENT_BYTES, World, options};
 
@@ -343,6 +345,48 @@ fn it_tells_the_same_of_damage() {
         }
         fs::remove_dir_all(&base).unwrap();
     }
+}
+
+/// Without a checkpoint, zeros in front of a segment do not make a log a new one: what it holds behind them would be
+/// overwritten.
+#[test]
+fn a_log_that_lost_its_checkpoint_and_its_first_block_is_not_new() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut world = World::new(Disk::new(1), options());
+    for bytes in [100, 9000] {
+        world.append(&[bytes]).unwrap();
+        world.settle().unwrap();
+    }
+    export(&world.disk.kill(), scratch.path());
+    fs::remove_file(scratch.path().join(CHECKPOINT_NAME)).unwrap();
+    let segment = scratch.path().join(segment_name(PhysicalOffset::ZERO));
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[..4096].fill(0);
+    assert!(bytes.iter().any(|&byte| byte != 0));
+    fs::write(&segment, &bytes).unwrap();
+
+    let preview_of = |directory: &Path| {
+        let files = ReadOnlyDirectory::open(directory).unwrap();
+        preview(&files, &RecoveryOptions { segment_bytes: SEGMENT_BYTES, ..RecoveryOptions::default() })
+    };
+    let refused = preview_of(scratch.path()).expect_err("what was durable is there");
+    let OpenError::Corrupt(damage) = refused else { panic!("refused for another reason: {refused}") };
+    assert_eq!(damage.evidence, Evidence::CheckpointMissing);
+    let open = || {
+        let files = Arc::new(Directory::open(scratch.path()).unwrap());
+        CommitLog::open(files, Arc::new(SystemClock::new()), options(), ())
+    };
+    assert!(matches!(open(), Err(OpenError::Corrupt(again)) if again == damage));
+    assert_eq!(fs::read(&segment).unwrap(), bytes, "nothing was changed");
+    if has_python() {
+        same(scratch.path(), "neither checkpoint nor header");
+    }
+
+    // Of a log that was killed while it was created all bytes are zero.
+    bytes.fill(0);
+    fs::write(&segment, &bytes).unwrap();
+    assert!(preview_of(scratch.path()).unwrap().created);
+    assert!(open().unwrap().recovery.created);
 }
 
 /// Damage to the checkpoint.

@@ -1,4 +1,5 @@
-//! The full disk for real: on file systems of a fixed size, with threads, on the machine's clock, with kill -9.
+//! The full disk for real: on file systems of a fixed size, through every device that can be used there, with threads, on
+//! the machine's clock, with kill -9.
 //!
 //! `tests/full_disk.rs` goes through every order of events on a simulated disk; this shows that real file systems say
 //! what the simulated one does, and what a person gets to read.
@@ -8,6 +9,7 @@
 
 mod support {
     pub mod small_disk;
+    pub mod usable;
 }
 
 use std::fs;
@@ -18,13 +20,14 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use skylark_storage::device::Directory;
+use skylark_storage::device::{DeviceKind, Directory};
 use skylark_storage::{
     AppendError, Appended, CommitLog, Files, Kind, NewRecord, Opened, Options, PhysicalOffset, Retention,
     Stopped, SystemClock,
 };
 
 use support::small_disk::{Filler, SmallDisk};
+use support::usable::{directory, usable_in};
 
 const KIND: Kind = Kind::new(16);
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -37,6 +40,8 @@ const GOES_ON_WITHIN: Duration = Duration::from_secs(3);
 const FULL_WITHIN: Duration = Duration::from_secs(60);
 /// Tells a run of this program to append to the log in that directory until it is killed.
 const APPENDER: &str = "SKYLARK_FULL_DISK_APPENDER";
+/// Tells it through which device.
+const APPENDER_DEVICE: &str = "SKYLARK_FULL_DISK_DEVICE";
 
 /// An open log with its threads.
 struct Log {
@@ -53,10 +58,10 @@ struct Book {
 }
 
 impl Log {
-    fn open(directory: &Path) -> Self {
+    fn open(root: &Path, kind: DeviceKind) -> Self {
         let options =
             Options { segment_bytes: SEGMENT_BYTES, undurable_bytes_max: 2 << 20, ..Options::default() };
-        let files = Arc::new(Directory::open(directory).unwrap());
+        let files = Arc::new(directory(root, kind));
         let clock = Arc::new(SystemClock::new());
         let Opened { log, writer, housekeeper, groups, .. } =
             CommitLog::open(files, clock, options, ()).unwrap();
@@ -174,7 +179,8 @@ fn check_refusal(refused: &AppendError, directory: &Path) {
 
 /// Appends until it is killed; prints what is durable, and the refusal.
 fn append_until_killed(directory: &Path) {
-    let log = Log::open(directory);
+    let kind = std::env::var(APPENDER_DEVICE).unwrap().parse().unwrap();
+    let log = Log::open(directory, kind);
     let mut book = Book { next: u64::MAX, acknowledged: 0 };
     log.resume(&mut book);
     println!("begins {}", book.next);
@@ -217,10 +223,10 @@ struct Appender {
 }
 
 impl Appender {
-    fn start(test: &str, directory: &Path) -> Self {
+    fn start(test: &str, directory: &Path, kind: DeviceKind) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args([test, "--exact", "--nocapture", "--test-threads=1"]);
-        command.env(APPENDER, directory).stdout(Stdio::piped());
+        command.env(APPENDER, directory).env(APPENDER_DEVICE, kind.name()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
@@ -254,19 +260,28 @@ impl Appender {
     }
 }
 
-/// Runs the scenario on a small disk of its own, unless this process is the one that is to be killed.
-fn on(disk: SmallDisk, test: &str, scenario: impl FnOnce(&Path)) {
+/// Runs the scenario on a small disk of its own, through one device after the other, unless this process is the one that
+/// is to be killed.
+fn on(disk: SmallDisk, test: &str, scenario: impl Fn(&Path, DeviceKind)) {
     if let Some(directory) = std::env::var_os(APPENDER) {
         return append_until_killed(Path::new(&directory));
     }
-    disk.run(test, None, scenario);
+    disk.run(test, None, |disk| {
+        let kinds = usable_in(disk);
+        assert!(kinds.contains(&DeviceKind::Buffered));
+        for kind in kinds {
+            println!("{kind}:");
+            scenario(disk, kind);
+            fs::remove_dir_all(disk.join("data")).unwrap();
+        }
+    });
 }
 
 /// Fills the disk, makes space by a filler's end and by retention, and closes.
-fn fills_and_goes_on(disk: &Path) {
+fn fills_and_goes_on(disk: &Path, kind: DeviceKind) {
     let directory = disk.join("data");
     let filler = Filler::of(disk.join("filler"), 12 << 20);
-    let log = Log::open(&directory);
+    let log = Log::open(&directory, kind);
     let mut book = Book::default();
     check_refusal(&log.fill(&mut book), &directory);
     log.check(&mut book);
@@ -276,11 +291,11 @@ fn fills_and_goes_on(disk: &Path) {
     // Again, and now the log itself gives space back.
     check_refusal(&log.fill(&mut book), &directory);
     let pin = log.log.pin(PhysicalOffset::ZERO, Duration::from_secs(600), "a slow reader").unwrap();
-    let by_size = Retention { bytes_max: Some(8 << 20), ..Retention::default() };
+    let by_size = Retention::default().by_size(8 << 20);
     let held = log.log.apply_retention(&by_size).unwrap();
     println!("by size, with a pin: {held:?}");
     assert_eq!((held.segments, held.held_back.is_some()), (0, true));
-    let by_disk = Retention { clean_percent: Some(85), ..Retention::default() };
+    let by_disk = Retention::default().by_disk(85);
     let retained = log.log.apply_retention(&by_disk).unwrap();
     println!("by the watermark: {retained:?}");
     assert!(retained.segments > 0 && retained.overtaken.len() == 1 && pin.is_lost());
@@ -292,23 +307,24 @@ fn fills_and_goes_on(disk: &Path) {
     let stopped = log.close();
     println!("closed: {stopped}");
     assert!(stopped.to_string().contains(directory.to_str().unwrap()), "{stopped}");
-    let log = Log::open(&directory);
+    let log = Log::open(&directory, kind);
     log.check(&mut book);
+    log.close();
 }
 
 /// Kills an appender on the full disk, again and again.
-fn survives_kills(test: &str, disk: &Path) {
+fn survives_kills(test: &str, disk: &Path, kind: DeviceKind) {
     let directory = disk.join("data");
     let mut book = Book::default();
     for round in 0..4 {
         // Whose end gives space to the second round; those behind begin on a disk that is full.
         let filler = (round == 0).then(|| Filler::of(disk.join("filler"), 24 << 20));
-        let mut appender = Appender::start(test, &directory);
+        let mut appender = Appender::start(test, &directory, kind);
         let refused = appender.until("full ", &mut book);
         println!("round {round}: {refused}");
         appender.kill(&mut book);
         // On the disk that is still full.
-        let log = Log::open(&directory);
+        let log = Log::open(&directory, kind);
         log.resume(&mut book);
         println!("round {round}: {} acknowledged and there", book.acknowledged);
         if let Some(filler) = filler {
@@ -323,10 +339,10 @@ fn survives_kills(test: &str, disk: &Path) {
 }
 
 /// Somebody else takes every byte while the log is idle.
-fn is_full_by_another_hand(disk: &Path) {
+fn is_full_by_another_hand(disk: &Path, kind: DeviceKind) {
     let directory = disk.join("data");
     let mut book = Book::default();
-    let log = Log::open(&directory);
+    let log = Log::open(&directory, kind);
     // Past a quarter of the second segment, so that the third is prepared.
     while log.log.durable().get().get() < SEGMENT_BYTES * 3 / 2 {
         log.goes_on(&mut book);
@@ -341,7 +357,7 @@ fn is_full_by_another_hand(disk: &Path) {
     log.check(&mut book);
     assert!(matches!(log.close(), Stopped::Closed), "closing needs no space");
 
-    let log = Log::open(&directory);
+    let log = Log::open(&directory, kind);
     log.resume(&mut book);
     for _ in 0..100 {
         log.goes_on(&mut book);
@@ -369,6 +385,9 @@ fn is_full_by_another_hand(disk: &Path) {
     println!("a new log: {refused}");
     assert!(refused.contains(elsewhere.to_str().unwrap()), "{refused}");
     drop(filler);
+    if elsewhere.exists() {
+        fs::remove_dir_all(elsewhere).unwrap();
+    }
 }
 
 #[test]
@@ -384,13 +403,13 @@ fn a_full_tmpfs_refuses_by_name_and_goes_on_when_space_returns() {
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_on_a_full_ext4() {
     let test = "nothing_acknowledged_is_lost_by_kills_on_a_full_ext4";
-    on(EXT4, test, |disk| survives_kills(test, disk));
+    on(EXT4, test, |disk, kind| survives_kills(test, disk, kind));
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_by_kills_on_a_full_tmpfs() {
     let test = "nothing_acknowledged_is_lost_by_kills_on_a_full_tmpfs";
-    on(TMPFS, test, |disk| survives_kills(test, disk));
+    on(TMPFS, test, |disk, kind| survives_kills(test, disk, kind));
 }
 
 #[test]

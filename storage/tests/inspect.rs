@@ -2,7 +2,11 @@
 
 mod support;
 
+use std::fs;
+
+use skylark_storage::checkpoint::CHECKPOINT_NAME;
 use skylark_storage::device::Files;
+use skylark_storage::device::read_only::ReadOnlyDirectory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::inspect::{Format, InspectError, Inspection, Item, Report, Verdict, What};
 use skylark_storage::recovery::{RecoveryOptions, preview, recover};
@@ -182,6 +186,35 @@ fn a_block_that_cannot_be_read_is_damage_and_the_others_are_read() {
 }
 
 #[test]
+fn damages_are_the_same_from_the_page_cache_and_from_the_disk() {
+    let disk = closed();
+    let damaged = [(0, 9000, 0), (1, 20_000, 7), (1, 20_100, 7), (2, 40, 1), (2, 4096, 3)];
+    for (index, byte, bit) in damaged {
+        disk.flip_bit(&segment_name(PhysicalOffset::new(index * SEGMENT_BYTES)), byte, bit).unwrap();
+    }
+    let expected = format!("{:?}", verify(&disk));
+    // On the disk that the build is on: where temporary files are, there may be memory alone.
+    let temporary = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    fs::create_dir(temporary.path().join("log")).unwrap();
+    let mut names: Vec<String> = disk.list("log").unwrap().iter().map(|name| format!("log/{name}")).collect();
+    names.push(CHECKPOINT_NAME.to_owned());
+    for name in &names {
+        let file = disk.open(name).unwrap();
+        let mut bytes = vec![0; usize::try_from(file.len().unwrap()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        fs::write(temporary.path().join(name), bytes).unwrap();
+    }
+    let files = ReadOnlyDirectory::open(temporary.path()).unwrap();
+    assert_eq!(format!("{:?}", verify(&files)), expected);
+    for name in &names {
+        let file = fs::File::open(temporary.path().join(name)).unwrap();
+        file.sync_all().unwrap();
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    }
+    assert_eq!(format!("{:?}", verify(&files)), expected);
+}
+
+#[test]
 fn what_a_verdict_rests_on_is_told() {
     let log = || {
         let mut world = World::new(Disk::new(3), options());
@@ -194,7 +227,7 @@ fn what_a_verdict_rests_on_is_told() {
     let disk = log();
     let sound = verify(&disk);
     assert_eq!((sound.behind, &sound.evidence), (Verdict::Nothing, &None));
-    let middle = {
+    let groups = {
         let inspection = Inspection::open(&disk, false).unwrap();
         let mut groups = Vec::new();
         let note = |item: &Item<'_>| {
@@ -204,16 +237,25 @@ fn what_a_verdict_rests_on_is_told() {
             Ok(())
         };
         inspection.list(.., note).unwrap();
-        groups[3]
+        groups
     };
+    // A group in front of one that goes on in another block: what lies in that block and behind it can be taken away.
+    let is_parted = |next: &[PhysicalOffset]| next[1].get() / 4096 != (next[2].get() - 1) / 4096;
+    let [middle, next, _] = groups.windows(3).skip(1).find(|next| is_parted(next)).unwrap() else { panic!() };
     let name = segment_name(PhysicalOffset::ZERO);
-    for (words, is_readable) in [("proves that everything below", true), ("the disk refuses to read", false)]
-    {
+    let middle = middle.get();
+    let (here, later) = (middle..middle + 1, next.get().next_multiple_of(4096)..SEGMENT_BYTES);
+    for (words, is_rotten, worn) in [
+        ("proves that everything below", true, None),
+        ("the disk refuses to read", false, Some(here)),
+        ("the disk refuses to read", true, Some(later)),
+    ] {
         let disk = log();
-        if is_readable {
-            disk.flip_bit(&name, middle.get() + 500, 1).unwrap();
-        } else {
-            disk.fail_reads(&name, middle.get()..middle.get() + 1).unwrap();
+        if is_rotten {
+            disk.flip_bit(&name, middle + 500, 1).unwrap();
+        }
+        if let Some(worn) = worn {
+            disk.fail_reads(&name, worn).unwrap();
         }
         let report = verify(&disk);
         let evidence = report.evidence.expect("an opening refuses");

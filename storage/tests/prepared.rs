@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use skylark_storage::checkpoint::Checkpoint;
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::recovery::{RecoveryOptions, recover};
@@ -20,7 +19,9 @@ fn with_named_segment() -> Result<Disk, OpenError> {
     let newest_segment = PhysicalOffset::new(SEGMENT_BYTES);
     disk.create(&segment_name(newest_segment))?;
     disk.sync_directory("log")?;
-    checkpoint.store(Checkpoint { newest_segment, ..*checkpoint.current() })?;
+    let mut next = *checkpoint.current();
+    next.newest_segment = newest_segment;
+    checkpoint.store(next)?;
     Ok(disk)
 }
 
@@ -87,4 +88,37 @@ fn a_segment_that_is_prepared_is_there_or_not_wherever_the_power_is_cut() {
         }
     }
     assert!(taken_over > 0, "some openings find it prepared");
+}
+
+/// Whoever finds data in a segment that no checkpoint names refuses it, so a spare that is given such a name must have
+/// nothing in its first block: not what a file system has left there either, or a write that was torn.
+#[test]
+fn a_spare_of_an_earlier_opening_is_not_taken_for_data() {
+    let clock = || Arc::new(SimulatedClock::new(1_700_000_000_000));
+    let options = || Options { segment_bytes: SEGMENT_BYTES, ..Options::default() };
+    let open = |disk: &Disk| CommitLog::open(Arc::new(disk.clone()), clock(), options(), ());
+    let disk = Disk::new(1);
+    let mut opened = open(&disk).unwrap();
+    let record = NewRecord { kind: Kind::FIRST_FREE, head: &[], rest: &[&[7; 20_000]] };
+    let end = opened.log.append(&[record], |(), _, _| ()).unwrap().end;
+    while opened.writer.step() == Step::Worked {}
+    while disk.open("log/spare").is_err() {
+        assert_eq!(opened.housekeeper.step(), Step::Worked);
+    }
+    assert_eq!(opened.housekeeper.step(), Step::Worked);
+    drop(opened);
+    let disk = disk.kill();
+    let spare = disk.open("log/spare").unwrap();
+    assert!(spare.len().unwrap() >= 4096);
+    spare.write_at(512, &[9; 3000]).unwrap();
+    spare.sync().unwrap();
+
+    let mut opened = open(&disk).unwrap();
+    let next = segment_name(PhysicalOffset::new(SEGMENT_BYTES));
+    while disk.open(&next).is_err() {
+        assert_eq!(opened.housekeeper.step(), Step::Worked);
+    }
+    // Nobody has named it yet.
+    let opened = open(&disk.crash()).unwrap();
+    assert_eq!(opened.recovery.end, end);
 }

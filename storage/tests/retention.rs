@@ -14,9 +14,13 @@ use support::{SEGMENT_BYTES, World, options};
 const LEASE: Duration = Duration::from_secs(60);
 const A_MINUTE: Duration = Duration::from_secs(60);
 /// More than two segments are not kept.
-const BY_SIZE: Retention =
-    Retention { age_ms: None, bytes_max: Some(2 * SEGMENT_BYTES), clean_percent: None };
-const BY_DISK: Retention = Retention { clean_percent: Some(85), ..BY_SIZE };
+fn by_size() -> Retention {
+    Retention::default().by_size(2 * SEGMENT_BYTES)
+}
+
+fn by_disk() -> Retention {
+    by_size().by_disk(85)
+}
 
 fn base(index: u64) -> PhysicalOffset {
     PhysicalOffset::new(index * SEGMENT_BYTES)
@@ -55,17 +59,17 @@ fn a_policy_is_applied_in_one_call() {
     let world = long();
     let log = &world.opened.log;
     let before: u64 = log.segments().iter().map(|segment| segment.stored_bytes).sum();
-    let retained = log.apply_retention(&BY_SIZE).unwrap();
+    let retained = log.apply_retention(&by_size()).unwrap();
     let after: u64 = log.segments().iter().map(|segment| segment.stored_bytes).sum();
     assert!(after <= 2 * SEGMENT_BYTES && retained.segments > 2);
     assert_eq!(retained.freed_bytes, before - after);
     assert_eq!((retained.held_back, retained.overtaken), (None, Vec::new()));
-    let again = log.apply_retention(&BY_SIZE).unwrap();
+    let again = log.apply_retention(&by_size()).unwrap();
     assert_eq!((again.segments, again.freed_bytes, again.trimmed), (0, 0, retained.trimmed));
 
     // By age: the segments in front of the newest, each finished a minute before the next.
     let mut world = long();
-    let by_age = Retention { age_ms: Some(150_000), ..Retention::default() };
+    let by_age = Retention::default().by_age(150_000);
     assert_eq!(apply(&mut world, &by_age), 3);
     world.clock.advance(A_MINUTE);
     assert_eq!(apply(&mut world, &by_age), 4);
@@ -75,7 +79,7 @@ fn a_policy_is_applied_in_one_call() {
 fn age_and_size_stop_at_a_pin_until_it_moves_or_goes() {
     let mut world = long();
     let held = pin(&world, base(1).advance(5000));
-    let retained = world.opened.log.apply_retention(&BY_SIZE).unwrap();
+    let retained = world.opened.log.apply_retention(&by_size()).unwrap();
     assert_eq!((retained.trimmed, retained.segments), (base(1), 1));
     let held_back = retained.held_back.expect("the pin is in the way");
     assert_eq!((&*held_back.by.holder, held_back.by.from), ("a reader", base(1).advance(5000)));
@@ -85,10 +89,10 @@ fn age_and_size_stop_at_a_pin_until_it_moves_or_goes() {
     held.advance(base(2)).unwrap();
     held.advance(base(1)).unwrap();
     assert_eq!(held.info().from, base(2), "a pin never goes back");
-    assert_eq!(apply(&mut world, &BY_SIZE), 2);
+    assert_eq!(apply(&mut world, &by_size()), 2);
     let other = pin(&world, base(9));
     drop(held);
-    assert!(apply(&mut world, &BY_SIZE) > 2);
+    assert!(apply(&mut world, &by_size()) > 2);
     assert!(!other.is_lost());
 }
 
@@ -98,7 +102,7 @@ fn a_pin_expires_by_the_logs_clock_and_is_renewed() {
     let held = pin(&world, base(1));
     for _ in 0..3 {
         world.clock.advance(LEASE - Duration::from_millis(1));
-        assert_eq!(apply(&mut world, &BY_SIZE), 1);
+        assert_eq!(apply(&mut world, &by_size()), 1);
         held.renew().unwrap();
     }
     world.clock.advance(LEASE - Duration::from_millis(1));
@@ -108,7 +112,7 @@ fn a_pin_expires_by_the_logs_clock_and_is_renewed() {
     world.clock.advance(LEASE);
     assert_eq!(held.info().expires_in, Duration::ZERO);
     assert!(!held.is_lost(), "nothing has asked for what it holds");
-    let gone_to = apply(&mut world, &BY_SIZE);
+    let gone_to = apply(&mut world, &by_size());
     assert!(gone_to > 1);
     assert!(held.is_lost());
     let lost = held.renew().unwrap_err();
@@ -124,7 +128,7 @@ fn a_pin_that_expired_holds_again_once_it_is_renewed_in_time() {
     let held = pin(&world, base(1));
     world.clock.advance(2 * LEASE);
     held.renew().unwrap();
-    assert_eq!(apply(&mut world, &BY_SIZE), 1);
+    assert_eq!(apply(&mut world, &by_size()), 1);
 }
 
 #[test]
@@ -134,9 +138,9 @@ fn the_disk_watermark_passes_every_pin_and_the_holder_learns_so() {
     let log = world.opened.log.clone();
     let mut scan = log.scan(base(1));
     scan.next().unwrap().unwrap();
-    assert_eq!(apply(&mut world, &BY_DISK), 1, "the disk has space");
+    assert_eq!(apply(&mut world, &by_disk()), 1, "the disk has space");
     world.disk.set_space_left(Some(0));
-    let retained = world.opened.log.apply_retention(&BY_DISK).unwrap();
+    let retained = world.opened.log.apply_retention(&by_disk()).unwrap();
     assert_eq!((retained.trimmed, retained.held_back), (base(5), None));
     assert_eq!(retained.overtaken, [held.info()]);
     assert!(held.is_lost() && held.renew().is_err());
@@ -150,7 +154,7 @@ fn the_disk_watermark_passes_every_pin_and_the_holder_learns_so() {
 #[test]
 fn what_is_about_to_go_cannot_be_pinned() {
     let mut world = long();
-    let cut = world.opened.log.decide_cut(&BY_SIZE);
+    let cut = world.opened.log.decide_cut(&by_size());
     let to = cut.to.expect("there is too much");
     assert_eq!(world.frontiers().trimmed, base(0), "nothing has happened yet");
     let refused = world.opened.log.pin(base(1), LEASE, "late").unwrap_err();
@@ -173,15 +177,15 @@ fn what_is_about_to_go_cannot_be_pinned() {
 fn a_question_about_retention_changes_nothing() {
     let world = long();
     let before = pin(&world, base(2));
-    let asked = world.opened.log.cut(&BY_SIZE);
+    let asked = world.opened.log.cut(&by_size());
     assert_eq!(asked.to, Some(base(2)));
-    assert_eq!(world.opened.log.cut(&BY_SIZE), asked);
+    assert_eq!(world.opened.log.cut(&by_size()), asked);
     assert_eq!(world.frontiers().trimmed, base(0));
     let behind = pin(&world, base(0));
     before.renew().expect("nothing has been decided");
-    assert_eq!(world.opened.log.cut(&BY_SIZE).to, None, "the other pin is in the way");
+    assert_eq!(world.opened.log.cut(&by_size()).to, None, "the other pin is in the way");
     drop(behind);
-    assert_eq!(world.opened.log.decide_cut(&BY_SIZE), asked, "what is decided is what was answered");
+    assert_eq!(world.opened.log.decide_cut(&by_size()), asked, "what is decided is what was answered");
 }
 
 #[test]
@@ -198,7 +202,7 @@ fn pins_are_bounded_and_a_restart_forgets_them() {
 
     world.kill().unwrap();
     assert_eq!(world.opened.log.pins(), []);
-    assert!(apply(&mut world, &BY_SIZE) > 1);
+    assert!(apply(&mut world, &by_size()) > 1);
     // Whoever still has one of the old opening harms nobody.
     assert_eq!(pins[0].info().from, base(1));
 }
@@ -224,7 +228,7 @@ fn a_crash_in_the_middle_leaves_all_or_none_of_it() {
     for nth in 1..12 {
         let world = long();
         world.disk.power_off_at(nth);
-        let applied = world.opened.log.apply_retention(&BY_SIZE);
+        let applied = world.opened.log.apply_retention(&by_size());
         let trimmed = applied.as_ref().map_or(base(0), |retained| retained.trimmed);
         let after = world.disk.crash();
         let opened = support::open(&after, &world.clock, &world.options).unwrap();

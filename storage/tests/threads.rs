@@ -1,21 +1,28 @@
-//! The log as it is run: appenders, writer, housekeeper and a folder on threads of their own, on a real directory.
+//! The log as it is run: appenders, writer, housekeeper and a folder on threads of their own, on a real directory,
+//! through every device that can be used there.
+
+mod support {
+    pub mod usable;
+}
 
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use skylark_storage::device::Directory;
+use skylark_storage::device::DeviceKind;
 use skylark_storage::{
     AppendError, CommitError, CommitLog, Kind, NewRecord, Opened, Options, PhysicalOffset, Stopped,
     SystemClock, Visibility,
 };
 
+use support::usable::{temporary, usable};
+
 const KIND: Kind = Kind::new(16);
 const THREADS: u32 = 4;
 const UNITS: u32 = 600;
 
-fn open(directory: &tempfile::TempDir, options: Options) -> Opened<Vec<u32>> {
-    let files = Directory::open(directory.path()).expect("a temporary directory can be used");
+fn open(directory: &tempfile::TempDir, kind: DeviceKind, options: Options) -> Opened<Vec<u32>> {
+    let files = support::usable::directory(directory, kind);
     let state = vec![0; THREADS as usize];
     CommitLog::open(Arc::new(files), Arc::new(SystemClock::new()), options, state).expect("the log opens")
 }
@@ -64,9 +71,13 @@ fn check<'a>(numbers: &mut [u32], records: impl Iterator<Item = &'a [u8]>) {
     }
 }
 
-fn run(options: Options) {
-    let directory = tempfile::tempdir().expect("there is a temporary directory");
-    let Opened { log, writer, housekeeper, groups, .. } = open(&directory, options.clone());
+fn run(options: &Options) {
+    usable().into_iter().for_each(|kind| run_through(kind, options));
+}
+
+fn run_through(kind: DeviceKind, options: &Options) {
+    let directory = temporary();
+    let Opened { log, writer, housekeeper, groups, .. } = open(&directory, kind, options.clone());
     let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
     let folder = {
         let log = log.clone();
@@ -95,8 +106,8 @@ fn run(options: Options) {
     assert_eq!(folder.join().expect("all was in order"), vec![2 * UNITS; THREADS as usize]);
     drop(log);
 
-    let opened = open(&directory, options);
-    assert!(opened.recovery.clean);
+    let opened = open(&directory, kind, options.clone());
+    assert!(opened.recovery.clean, "{kind}");
     let mut numbers = vec![0; THREADS as usize];
     for group in opened.log.scan(PhysicalOffset::ZERO) {
         let group = group.expect("the log is sound");
@@ -108,7 +119,7 @@ fn run(options: Options) {
 
 #[test]
 fn threads_append_and_every_record_is_kept_in_order() {
-    run(Options {
+    run(&Options {
         segment_bytes: 1 << 20,
         undurable_bytes_max: 1 << 20,
         tail_bytes: 1 << 20,
@@ -119,14 +130,18 @@ fn threads_append_and_every_record_is_kept_in_order() {
 #[test]
 fn threads_append_with_late_flushes() {
     let visibility = Visibility::Written;
-    run(Options { segment_bytes: 2 << 20, undurable_bytes_max: 1 << 20, visibility, ..Options::default() });
+    run(&Options { segment_bytes: 2 << 20, undurable_bytes_max: 1 << 20, visibility, ..Options::default() });
 }
 
 /// As many as there are at a time, each of which waits for its record: alone, the appender writes it itself.
 #[test]
 fn who_appends_durably_finds_it_durable() {
-    let directory = tempfile::tempdir().expect("there is a temporary directory");
-    let Opened { log, writer, housekeeper, groups, .. } = open(&directory, Options::default());
+    usable().into_iter().for_each(append_durably_through);
+}
+
+fn append_durably_through(kind: DeviceKind) {
+    let directory = temporary();
+    let Opened { log, writer, housekeeper, groups, .. } = open(&directory, kind, Options::default());
     drop(groups);
     let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
     let records = |threads: u32| {
@@ -162,9 +177,13 @@ fn who_appends_durably_finds_it_durable() {
 /// Who waits for room while it gathers gets it, though nobody else wakes the writer.
 #[test]
 fn a_full_stage_is_written_though_somebody_gathers() {
-    let directory = tempfile::tempdir().expect("there is a temporary directory");
+    usable().into_iter().for_each(fill_stage_through);
+}
+
+fn fill_stage_through(kind: DeviceKind) {
+    let directory = temporary();
     let options = Options { undurable_bytes_max: 64 << 10, ..Options::default() };
-    let Opened { log, writer, groups, .. } = open(&directory, options);
+    let Opened { log, writer, groups, .. } = open(&directory, kind, options);
     drop(groups);
     let writer = thread::spawn(|| writer.run());
     let body = [7; 4000];
@@ -187,9 +206,10 @@ fn a_full_stage_is_written_though_somebody_gathers() {
 /// A gathering that somebody forgets, or does not end for long, is no reason for others to wait.
 #[test]
 fn appends_of_others_do_not_wait_for_who_gathers() {
-    for visibility in [Visibility::Durable, Visibility::Written] {
-        let directory = tempfile::tempdir().expect("there is a temporary directory");
-        let Opened { log, writer, .. } = open(&directory, Options { visibility, ..Options::default() });
+    let visibilities = [Visibility::Durable, Visibility::Written];
+    for (kind, visibility) in usable().into_iter().flat_map(|kind| visibilities.map(|other| (kind, other))) {
+        let directory = temporary();
+        let Opened { log, writer, .. } = open(&directory, kind, Options { visibility, ..Options::default() });
         let writer = thread::spawn(|| writer.run());
         std::mem::forget(log.gather());
         for _ in 0..3 {
@@ -199,7 +219,7 @@ fn appends_of_others_do_not_wait_for_who_gathers() {
             let waiter = log.clone();
             thread::spawn(move || say.send(waiter.visible().wait_blocking(end)));
             let outcome = hear.recv_timeout(Duration::from_secs(30));
-            assert!(matches!(outcome, Ok(Ok(()))), "{visibility:?}: {outcome:?}");
+            assert!(matches!(outcome, Ok(Ok(()))), "{kind}, {visibility:?}: {outcome:?}");
         }
         log.close();
         writer.join().expect("no thread of the log panics");

@@ -10,10 +10,11 @@ use std::time::Duration;
 use skylark_storage::device::Directory;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::{
-    CommitLog, Files, NewRecord, Opened, Options, PhysicalOffset, ReadError, SegmentInfo, Step, Stopped,
-    SystemClock, TrimError, segment,
+    CommitLog, Files, NewRecord, Opened, Options, PhysicalOffset, ReadError, Step, Stopped, SystemClock,
+    TrimError, segment,
 };
 
+use support::usable::{directory, temporary, usable};
 use support::{KIND, SEGMENT_BYTES, World, options};
 
 fn base(index: u64) -> PhysicalOffset {
@@ -193,23 +194,22 @@ fn segments_are_known_without_reading_them() {
         let log = &world.opened.log;
         let known = log.segments();
         let groups: Vec<_> = log.scan(world.frontiers().trimmed).map(|group| group.unwrap()).collect();
-        let mut expected: Vec<SegmentInfo> = Vec::new();
+        // Base, creation, and what is stored.
+        let mut expected: Vec<(PhysicalOffset, u64, u64)> = Vec::new();
         for group in &groups {
             let base = log.segment_base(group.start);
             let stored_end = group.start.advance(group.bytes.len() as u64);
             let stored_bytes = stored_end.since(base);
-            match expected.last_mut().filter(|segment| segment.base == base) {
-                Some(segment) => segment.stored_bytes = stored_bytes,
-                None => expected.push(SegmentInfo { base, created_at: group.created_at, stored_bytes }),
+            match expected.last_mut().filter(|(known, ..)| *known == base) {
+                Some((.., bytes)) => *bytes = stored_bytes,
+                None => expected.push((base, group.created_at, stored_bytes)),
             }
         }
         // A process that was killed in front of cutting a sealed segment leaves it longer.
-        let without_length = |segments: &[SegmentInfo]| {
-            segments.iter().map(|segment| (segment.base, segment.created_at)).collect::<Vec<_>>()
-        };
-        assert_eq!(without_length(&known), without_length(&expected));
+        let begun = known.iter().map(|segment| (segment.base, segment.created_at));
+        assert!(begun.eq(expected.iter().map(|(base, created_at, _)| (*base, *created_at))), "{known:?}");
         let newest = known.len() - 1;
-        assert_eq!(known[newest], expected[newest]);
+        assert_eq!(known[newest].stored_bytes, expected[newest].2);
         for segment in &known[..newest] {
             let file = world.disk.open(&segment::segment_name(segment.base)).unwrap();
             assert_eq!(segment.stored_bytes, file.len().unwrap());
@@ -381,6 +381,32 @@ fn a_long_file_is_given_back_piece_by_piece_and_a_crash_in_between_does_no_harm(
 }
 
 #[test]
+fn a_trim_without_space_for_its_checkpoints_is_as_if_it_had_not_been() {
+    for nth in [1, 2] {
+        let mut world = long(3);
+        world.disk.refuse_write(nth);
+        let refused = world.trim(base(2)).unwrap_err();
+        assert!(matches!(refused, TrimError::NoSpace(_)), "{refused}");
+        assert_eq!(world.frontiers().trimmed, PhysicalOffset::ZERO);
+        let pin =
+            world.opened.log.pin(base(1), Duration::from_secs(60), "who was told that it is kept").unwrap();
+        world.append(&[100]).unwrap();
+        world.close().unwrap();
+        assert!(!pin.is_lost());
+        assert_eq!(world.frontiers().trimmed, PhysicalOffset::ZERO, "write {nth} was refused");
+        assert_eq!(segment_files(&world.disk), [base(0), base(1), base(2), base(3)]);
+        world.check_records().unwrap();
+
+        // What is tried again is done, and stays.
+        world.disk.refuse_write(nth);
+        world.trim(base(2)).unwrap_err();
+        assert_eq!(world.trim(base(2)).unwrap(), base(2));
+        world.crash().unwrap();
+        assert_eq!(world.frontiers().trimmed, base(2));
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_removed_is_tried_again() {
     let directory = tempfile::tempdir().unwrap();
     let files = Directory::open(directory.path()).unwrap();
@@ -408,54 +434,56 @@ fn a_file_that_cannot_be_removed_is_tried_again() {
 
 #[test]
 fn readers_beside_a_trim_get_the_record_or_are_told() {
-    let directory = tempfile::tempdir().unwrap();
-    let files = Arc::new(Directory::open(directory.path()).unwrap());
-    let options = Options { tail_bytes: 0, ..options() };
-    let Opened { log, writer, housekeeper, groups, .. } =
-        CommitLog::open(files, Arc::new(SystemClock::new()), options, ()).unwrap();
-    drop(groups);
-    let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
-    let mut records = Vec::new();
-    for _ in 0..400 {
-        let record = NewRecord { kind: KIND, head: &[], rest: &[&[7; 3000]] };
-        let appended = log.append(&[record], |(), _, _| ()).unwrap();
-        log.durable().wait_blocking(appended.end).unwrap();
-        records.push(appended.start);
-    }
-    let done = Arc::new(AtomicBool::new(false));
-    let readers: Vec<_> = (0..2)
-        .map(|_| {
-            let (log, records, done) = (log.clone(), records.clone(), Arc::clone(&done));
-            thread::spawn(move || {
-                let mut told = 0;
-                // Once more after the last trim, however slow the machine is.
-                while told == 0 || !done.load(Ordering::Relaxed) {
-                    for &at in &records {
-                        match log.record_at(at) {
-                            Ok(record) => assert_eq!(record.payload().len(), 3000),
-                            Err(ReadError::Trimmed { trimmed, .. }) => {
-                                assert!(at < trimmed);
-                                told += 1;
+    for kind in usable() {
+        let root = temporary();
+        let files = Arc::new(directory(&root, kind));
+        let options = Options { tail_bytes: 0, ..options() };
+        let Opened { log, writer, housekeeper, groups, .. } =
+            CommitLog::open(files, Arc::new(SystemClock::new()), options, ()).unwrap();
+        drop(groups);
+        let machines = [thread::spawn(|| writer.run()), thread::spawn(|| housekeeper.run())];
+        let mut records = Vec::new();
+        for _ in 0..400 {
+            let record = NewRecord { kind: KIND, head: &[], rest: &[&[7; 3000]] };
+            let appended = log.append(&[record], |(), _, _| ()).unwrap();
+            log.durable().wait_blocking(appended.end).unwrap();
+            records.push(appended.start);
+        }
+        let done = Arc::new(AtomicBool::new(false));
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                let (log, records, done) = (log.clone(), records.clone(), Arc::clone(&done));
+                thread::spawn(move || {
+                    let mut told = 0;
+                    // Once more after the last trim, however slow the machine is.
+                    while told == 0 || !done.load(Ordering::Relaxed) {
+                        for &at in &records {
+                            match log.record_at(at) {
+                                Ok(record) => assert_eq!(record.payload().len(), 3000),
+                                Err(ReadError::Trimmed { trimmed, .. }) => {
+                                    assert!(at < trimmed);
+                                    told += 1;
+                                }
+                                Err(error) => panic!("{error}"),
                             }
-                            Err(error) => panic!("{error}"),
                         }
                     }
-                }
-                told
+                    told
+                })
             })
-        })
-        .collect();
-    let last = log.frontiers().durable_end.get() / SEGMENT_BYTES;
-    for index in 1..=last {
-        log.trim(base(index)).unwrap();
-        log.record_at(records[records.len() - 1]).unwrap();
+            .collect();
+        let last = log.frontiers().durable_end.get() / SEGMENT_BYTES;
+        for index in 1..=last {
+            log.trim(base(index)).unwrap();
+            log.record_at(records[records.len() - 1]).unwrap();
+        }
+        assert!(matches!(log.record_at(records[0]), Err(ReadError::Trimmed { .. })));
+        done.store(true, Ordering::Relaxed);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+        log.close();
+        log.wait_stopped();
+        machines.into_iter().for_each(|machine| machine.join().unwrap());
     }
-    assert!(matches!(log.record_at(records[0]), Err(ReadError::Trimmed { .. })));
-    done.store(true, Ordering::Relaxed);
-    for reader in readers {
-        assert!(reader.join().unwrap() > 0);
-    }
-    log.close();
-    log.wait_stopped();
-    machines.into_iter().for_each(|machine| machine.join().unwrap());
 }

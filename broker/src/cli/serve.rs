@@ -84,6 +84,10 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     }
     let timed = Arc::clone(&broker);
     threads.push(spawn("timers", move || timed.timers.run(&timed))?);
+    let open = Arc::clone(&broker);
+    threads.push(spawn("transactions", move || open.transactions.run(&open))?);
+    let popped = Arc::clone(&broker);
+    threads.push(spawn("pops", move || popped.pops.run(&popped))?);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
@@ -97,6 +101,8 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         warn!(%error, "the latest consumer offsets are not stored; consumers will see some messages again");
     }
     broker.timers.close();
+    broker.transactions.close();
+    broker.pops.close();
     broker.log.close();
     let stopped = broker.log.wait_stopped();
     broker.readers.close();
@@ -107,7 +113,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     served?;
     match stopped {
         Stopped::Closed => info!("stopped"),
-        poisoned @ Stopped::Poisoned { .. } => return Err(poisoned.into()),
+        poisoned => return Err(poisoned.into()),
     }
     Ok(())
 }
@@ -168,9 +174,11 @@ fn serve(
         if !registrar.first_registration(FIRST_REGISTRATION).await {
             warn!("no nameserver has answered yet; clients find this broker once one has");
         }
+        // Before it says that it is ready: whoever has read that may stop it.
+        let stopped = stopped_by_signal()?;
         banner(config, &listening)?;
         let ended = tokio::select! {
-            signal = stopped_by_signal() => signal.map_err(Failure::from),
+            () = stopped => Ok(()),
             // It ends only by a panic; without it nothing would expire and no offset would be stored.
             _panic = &mut keeper => Err("the broker's housekeeping failed; its log says more".into()),
         };
@@ -215,13 +223,15 @@ async fn keep(broker: Arc<Broker>, registrar: Arc<Registrar>) {
     }
 }
 
-async fn stopped_by_signal() -> io::Result<()> {
+/// Ends with the first signal that comes from now on.
+fn stopped_by_signal() -> io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 fn banner(config: &Config, listening: &[Listening]) -> io::Result<()> {

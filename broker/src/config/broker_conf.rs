@@ -46,6 +46,8 @@ struct Translation {
     mistakes: Vec<Mistake>,
     bind_address: Option<String>,
     listen_port: Option<u16>,
+    lmq: Option<bool>,
+    multi_dispatch: Option<bool>,
 }
 
 impl Translation {
@@ -67,6 +69,35 @@ impl Translation {
             "defaultTopicQueueNums" => self.conf.settings.default_topic_queues = self.parse(key, value, "a number"),
             "maxMessageSize" => self.conf.settings.message_bytes_max = self.parse(key, value, "a number of bytes"),
             "messageDelayLevel" => self.conf.settings.delay_levels = text(),
+            "rejectTransactionMessage" => {
+                self.conf.settings.transactions = self.flag(key, value).map(|rejects| !rejects);
+            }
+            "transactionTimeOut" => {
+                self.conf.settings.transaction_timeout_ms = self.parse(key, value, "a number of milliseconds");
+            }
+            "transactionCheckInterval" => {
+                self.conf.settings.transaction_check_interval_ms =
+                    self.parse(key, value, "a number of milliseconds");
+            }
+            "transactionCheckMax" => {
+                self.conf.settings.transaction_checks_max = self.parse(key, value, "a number");
+            }
+            "timerMaxDelaySec" => {
+                self.conf.settings.delay_seconds_max = self.parse(key, value, "a number of seconds");
+            }
+            "recallMessageEnable" => self.conf.settings.recall_messages = self.flag(key, value),
+            "timerWheelEnable" => match value {
+                "true" => {}
+                _ => self.notice(key, "has no effect: messages may always ask for a time of delivery"),
+            },
+            "timerPrecisionMs" => self.notice(key, "has no effect: every time is kept to the millisecond"),
+            "traceTopicEnable" => self.conf.settings.trace_topic = self.flag(key, value),
+            "enableLmq" => self.lmq = self.flag(key, value),
+            "enableMultiDispatch" => self.multi_dispatch = self.flag(key, value),
+            "maxLmqConsumeQueueNum" => {
+                self.conf.settings.light_queues_max = self.parse(key, value, "a number");
+            }
+            "enableMixedMessageType" => self.conf.settings.mixed_message_type = self.flag(key, value),
             "mappedFileSizeCommitLog" => {
                 self.conf.settings.segment_bytes = self.parse(key, value, "a number of bytes");
             }
@@ -109,6 +140,11 @@ impl Translation {
             let host = self.bind_address.as_deref().unwrap_or("127.0.0.1");
             let port = self.listen_port.unwrap_or(10911);
             self.conf.settings.listen = Some(format!("{host}:{port}"));
+        }
+        // Queues and the dispatch to them have a switch each, off by default, and one is nothing without the other.
+        if self.lmq.is_some() || self.multi_dispatch.is_some() {
+            self.conf.settings.light_queues =
+                Some(self.lmq == Some(true) && self.multi_dispatch == Some(true));
         }
         if self.mistakes.is_empty() { Ok(self.conf) } else { Err(self.mistakes) }
     }
@@ -170,7 +206,10 @@ mod tests {
         let conf = translate(
             "# as shipped\nbrokerClusterName = DefaultCluster\nbrokerName=broker-a\nbrokerId = 0\ndeleteWhen=04\n\
              fileReservedTime = 48\nbrokerRole = ASYNC_MASTER\nflushDiskType = ASYNC_FLUSH\nlistenPort:20911\n\
-             messageDelayLevel = 1s 5s\ndiskSpaceCleanForciblyRatio=70\ndiskSpaceWarningLevelRatio=80\n",
+             messageDelayLevel = 1s 5s\ndiskSpaceCleanForciblyRatio=70\ndiskSpaceWarningLevelRatio=80\n\
+             transactionTimeOut=2000\ntransactionCheckInterval=5000\ntransactionCheckMax=3\n\
+             rejectTransactionMessage=true\ntraceTopicEnable=true\nenableLmq=true\n\
+             enableMultiDispatch=true\nmaxLmqConsumeQueueNum=7\nenableMixedMessageType=true\n",
         )
         .unwrap();
         assert_eq!(conf.settings.broker_name.as_deref(), Some("broker-a"));
@@ -183,6 +222,16 @@ mod tests {
             (conf.settings.disk_clean_percent, conf.settings.disk_refuse_percent),
             (Some(70), Some(80))
         );
+        let settings = &conf.settings;
+        assert_eq!(
+            (settings.transaction_timeout_ms, settings.transaction_check_interval_ms),
+            (Some(2000), Some(5000))
+        );
+        assert_eq!((settings.transaction_checks_max, settings.transactions), (Some(3), Some(false)));
+        assert_eq!((settings.light_queues, settings.light_queues_max), (Some(true), Some(7)));
+        assert_eq!((settings.trace_topic, settings.mixed_message_type), (Some(true), Some(true)));
+        let alone = translate("enableLmq=true\nenableMultiDispatch=false\n").unwrap();
+        assert_eq!(alone.settings.light_queues, Some(false));
     }
 
     #[test]

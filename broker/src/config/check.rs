@@ -8,7 +8,15 @@ use skylark_storage::Visibility;
 use skylark_storage::device::{DeviceChoice, DeviceNameError};
 
 use crate::delay::{DelayLevels, LevelsError};
+use crate::folds::duplicates::WindowLimits;
+use crate::light;
 use crate::names;
+use crate::transactions::TransactionPolicy;
+
+use super::Settings;
+
+/// No producer is left alone for longer.
+const DAY_MS: u64 = 86_400_000;
 
 /// One thing wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +95,59 @@ impl Check {
             self.mistake("delay-levels", error.to_string());
             DelayLevels::default()
         })
+    }
+
+    /// How transactions are treated.
+    pub(super) fn transactions(&mut self, settings: &Settings) -> TransactionPolicy {
+        let default = TransactionPolicy::default();
+        let (timeout_ms, interval_ms) =
+            (settings.transaction_timeout_ms, settings.transaction_check_interval_ms);
+        TransactionPolicy {
+            allowed: settings.transactions.unwrap_or(default.allowed),
+            timeout_ms: self.within("transaction-timeout-ms", timeout_ms, default.timeout_ms, 0..=DAY_MS),
+            check_interval_ms: self.within(
+                "transaction-check-interval-ms",
+                interval_ms,
+                default.check_interval_ms,
+                100..=DAY_MS,
+            ),
+            checks_max: self.within(
+                "transaction-checks-max",
+                settings.transaction_checks_max,
+                default.checks_max,
+                1..=1_000_000,
+            ),
+            open_max: self.within(
+                "transactions-open-max",
+                settings.transactions_open_max,
+                default.open_max,
+                1..=100_000_000,
+            ),
+        }
+    }
+
+    /// Which messages are known when they are sent again.
+    pub(super) fn duplicate_window(&mut self, settings: &Settings) -> WindowLimits {
+        let default = WindowLimits::default();
+        let (messages, seconds) = (settings.duplicate_window_messages, settings.duplicate_window_seconds);
+        let age_max_s =
+            self.within("duplicate-window-seconds", seconds, default.age_max_ms / 1000, 1..=86_400);
+        WindowLimits {
+            messages_max: self.within(
+                "duplicate-window-messages",
+                messages,
+                default.messages_max,
+                0..=10_000_000,
+            ),
+            age_max_ms: age_max_s * 1000,
+        }
+    }
+
+    /// How many light queues there may be; none unless they are asked for.
+    pub(super) fn light_queues_max(&mut self, settings: &Settings) -> u32 {
+        let max = settings.light_queues_max;
+        let max = self.within("light-queues-max", max, light::QUEUES_MAX, 1..=1_000_000);
+        if settings.light_queues == Some(true) { max } else { 0 }
     }
 
     /// How the log reaches the disk.

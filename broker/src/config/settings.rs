@@ -60,6 +60,12 @@ pub struct Settings {
     #[arg(long, env = "SKYLARK_DEFAULT_TOPIC_QUEUES", value_name = "COUNT")]
     pub default_topic_queues: Option<u32>,
 
+    /// Have the topic for clients' message traces, RMQ_SYS_TRACE_TOPIC, from the start [default: false]
+    ///
+    /// RocketMQ's `traceTopicEnable`. Where topics are created at the first send to them it comes into being without.
+    #[arg(long, env = "SKYLARK_TRACE_TOPIC", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub trace_topic: Option<bool>,
+
     /// Largest message body in bytes, at most 4 MiB [default: 4194304]
     #[arg(long, env = "SKYLARK_MESSAGE_BYTES_MAX", value_name = "BYTES")]
     pub message_bytes_max: Option<u32>,
@@ -70,6 +76,100 @@ pub struct Settings {
     /// due time when this changes.
     #[arg(long, env = "SKYLARK_DELAY_LEVELS", value_name = "LIST")]
     pub delay_levels: Option<String>,
+
+    /// Take transactional messages [default: true]
+    ///
+    /// The opposite of RocketMQ's `rejectTransactionMessage`. Those that are open go on in any case.
+    #[arg(long, env = "SKYLARK_TRANSACTIONS", value_name = "BOOL")]
+    pub transactions: Option<bool>,
+
+    /// Milliseconds after which a producer is first asked how a transaction ended [default: 6000]
+    ///
+    /// RocketMQ's `transactionTimeOut`. A message's own `CHECK_IMMUNITY_TIME_IN_SECONDS` comes first.
+    #[arg(long, env = "SKYLARK_TRANSACTION_TIMEOUT_MS", value_name = "MS")]
+    pub transaction_timeout_ms: Option<u64>,
+
+    /// Milliseconds after which it is asked again [default: 30000]
+    ///
+    /// RocketMQ's `transactionCheckInterval`.
+    #[arg(long, env = "SKYLARK_TRANSACTION_CHECK_INTERVAL_MS", value_name = "MS")]
+    pub transaction_check_interval_ms: Option<u64>,
+
+    /// How often it is asked; then the message goes to TRANS_CHECK_MAX_TIME_TOPIC [default: 15]
+    ///
+    /// RocketMQ's `transactionCheckMax`. While no producer of the group is connected nobody is asked, and nothing is
+    /// counted; but what is older than retention-hours goes there too.
+    #[arg(long, env = "SKYLARK_TRANSACTION_CHECKS_MAX", value_name = "COUNT")]
+    pub transaction_checks_max: Option<u32>,
+
+    /// Transactions that may be open; further ones are refused [default: 2000000]
+    ///
+    /// Each takes about 100 bytes of memory.
+    #[arg(long, env = "SKYLARK_TRANSACTIONS_OPEN_MAX", value_name = "COUNT")]
+    pub transactions_open_max: Option<u64>,
+
+    /// Seconds for which a message may wait that asks for a time instead of a level [default: 31622400, a year]
+    ///
+    /// RocketMQ's `timerMaxDelaySec`. One that asks for more is refused; what waits already does so as it was sent.
+    #[arg(long, env = "SKYLARK_DELAY_SECONDS_MAX", value_name = "SECONDS")]
+    pub delay_seconds_max: Option<u64>,
+
+    /// Let producers recall messages that wait for a time [default: true]
+    ///
+    /// RocketMQ's `recallMessageEnable`, which is off there.
+    #[arg(long, env = "SKYLARK_RECALL_MESSAGES", value_name = "BOOL")]
+    pub recall_messages: Option<bool>,
+
+    /// How much of the disk delayed messages may take while they wait, in percent, before further ones are refused [default: 40]
+    ///
+    /// Retention does not take what waits, so it must have room beside the rest. Not above disk-clean-percent; half of
+    /// that, where that is less than the default.
+    #[arg(long, env = "SKYLARK_PENDING_DISK_PERCENT", value_name = "PERCENT")]
+    pub pending_disk_percent: Option<u8>,
+
+    /// How many moves of offsets by operators are remembered: who moved which queue's, from where to where [default: 10000]
+    ///
+    /// From 100 to 1000000; `skylark offsets audit` shows them. About 200 bytes of memory each at most.
+    #[arg(long, env = "SKYLARK_AUDIT_MOVES_MAX", value_name = "COUNT")]
+    pub audit_moves_max: Option<u32>,
+
+    /// Days for which they are remembered [default: 90]
+    #[arg(long, env = "SKYLARK_AUDIT_DAYS", value_name = "DAYS")]
+    pub audit_days: Option<u64>,
+    /// Messages that are known when their producer sends them again; 0 stores everything again [default: 200000]
+    ///
+    /// For topics and producer groups with the attribute skylark.duplicates=suppress. Each takes up to 130 bytes of
+    /// memory, and 24 in every snapshot.
+    #[arg(long, env = "SKYLARK_DUPLICATE_WINDOW_MESSAGES", value_name = "COUNT")]
+    pub duplicate_window_messages: Option<u32>,
+
+    /// Seconds for which they are, at most a day [default: 600]
+    #[arg(long, env = "SKYLARK_DUPLICATE_WINDOW_SECONDS", value_name = "SECONDS")]
+    pub duplicate_window_seconds: Option<u64>,
+
+    /// Have light queues (LMQ): one message in many queues [default: false]
+    ///
+    /// RocketMQ's `enableLmq` with `enableMultiDispatch`. A message names them in its property INNER_MULTI_DISPATCH.
+    #[arg(long, env = "SKYLARK_LIGHT_QUEUES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub light_queues: Option<bool>,
+
+    /// Light queues there may be; messages for further ones are refused [default: 20000]
+    ///
+    /// RocketMQ's `maxLmqConsumeQueueNum`. Each takes less than 1 KiB of memory; deleteTopic makes room.
+    #[arg(long, env = "SKYLARK_LIGHT_QUEUES_MAX", value_name = "COUNT")]
+    pub light_queues_max: Option<u32>,
+
+    /// Let topics have the message type MIXED [default: false]
+    ///
+    /// RocketMQ's `enableMixedMessageType`.
+    #[arg(long, env = "SKYLARK_MIXED_MESSAGE_TYPE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub mixed_message_type: Option<bool>,
+
+    /// Refuse messages that are not of their topic's type [default: false]
+    ///
+    /// Of topics with the attribute message.type. Apache's broker takes them; its proxy does not.
+    #[arg(long, env = "SKYLARK_CHECK_MESSAGE_TYPES", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub check_message_types: Option<bool>,
 
     /// Length of a segment file in bytes, a multiple of 4096 [default: 268435456]
     ///
@@ -96,7 +196,7 @@ pub struct Settings {
 
     /// How full the disk may be, in percent, before the oldest segments go whatever their age [default: 85]
     ///
-    /// Looked at every second. Whoever has pinned what goes learns that it is gone.
+    /// Counted as `df` does, and looked at every second. Whoever has pinned what goes learns that it is gone.
     #[arg(long, env = "SKYLARK_DISK_CLEAN_PERCENT", value_name = "PERCENT")]
     pub disk_clean_percent: Option<u8>,
 
@@ -157,8 +257,27 @@ impl Settings {
             auto_create_topics: self.auto_create_topics.or(others.auto_create_topics),
             auto_create_groups: self.auto_create_groups.or(others.auto_create_groups),
             default_topic_queues: self.default_topic_queues.or(others.default_topic_queues),
+            trace_topic: self.trace_topic.or(others.trace_topic),
             message_bytes_max: self.message_bytes_max.or(others.message_bytes_max),
             delay_levels: self.delay_levels.or(others.delay_levels),
+            transactions: self.transactions.or(others.transactions),
+            transaction_timeout_ms: self.transaction_timeout_ms.or(others.transaction_timeout_ms),
+            transaction_check_interval_ms: self
+                .transaction_check_interval_ms
+                .or(others.transaction_check_interval_ms),
+            transaction_checks_max: self.transaction_checks_max.or(others.transaction_checks_max),
+            transactions_open_max: self.transactions_open_max.or(others.transactions_open_max),
+            delay_seconds_max: self.delay_seconds_max.or(others.delay_seconds_max),
+            recall_messages: self.recall_messages.or(others.recall_messages),
+            pending_disk_percent: self.pending_disk_percent.or(others.pending_disk_percent),
+            audit_moves_max: self.audit_moves_max.or(others.audit_moves_max),
+            audit_days: self.audit_days.or(others.audit_days),
+            duplicate_window_messages: self.duplicate_window_messages.or(others.duplicate_window_messages),
+            duplicate_window_seconds: self.duplicate_window_seconds.or(others.duplicate_window_seconds),
+            light_queues: self.light_queues.or(others.light_queues),
+            light_queues_max: self.light_queues_max.or(others.light_queues_max),
+            mixed_message_type: self.mixed_message_type.or(others.mixed_message_type),
+            check_message_types: self.check_message_types.or(others.check_message_types),
             segment_bytes: self.segment_bytes.or(others.segment_bytes),
             device: self.device.or(others.device),
             retention_hours: self.retention_hours.or(others.retention_hours),

@@ -63,3 +63,17 @@ fn no_address_is_advertised_that_nobody_listens_on() {
     let v6 = Settings { listen: text("[::1]:10911"), ..Settings::default() };
     assert_eq!(mistakes(v6), ["advertise"], "message ids carry IPv4, and nobody listens on 127.0.0.1");
 }
+
+#[test]
+fn what_waits_must_leave_room_for_trims() {
+    let percent = |pending, clean| Settings {
+        pending_disk_percent: pending,
+        disk_clean_percent: clean,
+        ..Settings::default()
+    };
+    assert_eq!(mistakes(percent(Some(61), Some(60))), ["pending-disk-percent"]);
+    let read = |settings| Config::new(settings).unwrap().policy.pending_disk_percent;
+    assert_eq!(read(percent(None, None)), 40);
+    assert_eq!((read(percent(None, Some(50))), read(percent(None, Some(1)))), (25, 1));
+    assert_eq!(read(percent(Some(60), Some(60))), 60);
+}

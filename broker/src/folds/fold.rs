@@ -23,6 +23,9 @@ pub struct Event<'a> {
 /// An implementation is pure: after the same records it holds the same value, whatever the machine, the hour or the
 /// seed of a hash. It says in its docs how much memory it may take.
 pub trait Fold: Serialize + DeserializeOwned {
+    /// First byte of the snapshot, if it has one: a layout that changes needs another.
+    const SNAPSHOT_VERSION: Option<u8> = None;
+
     /// Applies the next record; most records do not concern a fold, and leave it as it is.
     ///
     /// # Errors
@@ -31,15 +34,23 @@ pub trait Fold: Serialize + DeserializeOwned {
 
     /// The whole value as bytes: equal values give equal bytes.
     fn snapshot(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("a table of plain fields has an encoding")
+        let version = Vec::from_iter(Self::SNAPSHOT_VERSION);
+        postcard::to_extend(self, version).expect("a table of plain fields has an encoding")
     }
 
     /// The value that [`snapshot`](Self::snapshot) gave these bytes for.
     ///
     /// # Errors
-    /// When the bytes are not of such a value.
-    fn restore(snapshot: &[u8]) -> Result<Self, postcard::Error> {
-        postcard::from_bytes(snapshot)
+    /// When the version is another one, or the bytes are not of such a value.
+    fn restore(snapshot: &[u8]) -> Result<Self, SnapshotError> {
+        let bytes = match (Self::SNAPSHOT_VERSION, snapshot.split_first()) {
+            (None, _) => snapshot,
+            (Some(known), Some((&found, bytes))) if found == known => bytes,
+            (Some(known), first) => {
+                return Err(SnapshotError::Version { found: first.map_or(0, |(found, _)| *found), known });
+            }
+        };
+        Ok(postcard::from_bytes(bytes)?)
     }
 
     /// A number to compare two replicas by: equal values give equal numbers, in every build.
@@ -49,6 +60,23 @@ pub trait Fold: Serialize + DeserializeOwned {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         })
     }
+}
+
+/// Why bytes are no fold's snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Written by another release.
+    #[error("version {found} is not {known}, the only one this release reads")]
+    Version {
+        /// The first byte; 0 if there is none.
+        found: u8,
+        /// The one that could be read.
+        known: u8,
+    },
+    /// The bytes are not the value.
+    #[error("{0}")]
+    Malformed(#[from] postcard::Error),
 }
 
 /// Why a record cannot follow those before it.
@@ -94,5 +122,13 @@ pub enum FoldError {
         known: Watermark,
         /// The record's.
         found: Watermark,
+    },
+    /// A record about a transaction that is not open.
+    #[error("the record at {at} is about the half message at {half}, whose transaction is not open")]
+    NotOpen {
+        /// The record.
+        at: PhysicalOffset,
+        /// The half message.
+        half: PhysicalOffset,
     },
 }

@@ -90,6 +90,45 @@ pub struct Subscription {
     pub version: i64,
 }
 
+impl Default for ExponentialRetry {
+    /// RocketMQ's own.
+    fn default() -> Self {
+        Self { initial: 5_000, max: 7_200_000, multiplier: 2 }
+    }
+}
+
+impl RetryPolicy {
+    /// How long a message waits, in milliseconds, that was tried again so often before; nothing if the policy does not
+    /// say, which leaves it to RocketMQ's default, the broker's delay levels.
+    ///
+    /// RocketMQ's arithmetic: of a list, what stands there for the first retry is the third one, since the list stands for
+    /// the delay levels, and a first retry waits for the third of these.
+    pub fn delay_ms(&self, reconsume_times: i32) -> Option<u64> {
+        let times = u32::try_from(reconsume_times).unwrap_or(0);
+        let delay_ms = match self.kind {
+            RetryPolicyKind::Exponential => {
+                let ExponentialRetry { initial, max, multiplier } = self.exponential?;
+                let grown = multiplier.saturating_pow(times.min(DOUBLINGS_MAX)).saturating_mul(initial);
+                max.min(grown)
+            }
+            RetryPolicyKind::Customized => {
+                let next = self.customized.as_ref()?;
+                let at = times as usize + BEFORE_THE_FIRST_RETRY;
+                *next.get(at).or(next.last())?
+            }
+        };
+        Some(u64::try_from(delay_ms).unwrap_or(0).min(RETRY_MS_MAX))
+    }
+}
+
+/// No retry waits for longer than a year, as no delay level does, whatever was stored before policies counted.
+const RETRY_MS_MAX: u64 = 366 * 86_400_000;
+
+/// Beyond so many retries delays grow no further.
+const DOUBLINGS_MAX: u32 = 32;
+/// Entries of a list of delays that no retry waits for.
+const BEFORE_THE_FIRST_RETRY: usize = 2;
+
 impl Default for GroupConfig {
     fn default() -> Self {
         Self {

@@ -75,7 +75,7 @@ impl Fold for Heads {
     fn apply(&mut self, event: &Event<'_>) -> Result<(), FoldError> {
         let at = event.at;
         match event.change {
-            Change::Message(MessagePlace { topic, queue, queue_offset: found }) => {
+            Change::Message(MessagePlace { topic, queue, queue_offset: found, .. }) => {
                 let next = self.next_mut(topic, queue);
                 if found != *next {
                     return Err(FoldError::QueueOffset {

@@ -1,6 +1,7 @@
 //! What topics there are.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use serde::{Deserialize, Serialize};
 use skylark_storage::Kind;
@@ -143,6 +144,12 @@ impl Topics {
     /// All topics, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &TopicConfig)> {
         self.topics.iter().map(|(topic, known)| (topic.as_str(), &known.config))
+    }
+
+    /// The names that begin with this, sorted.
+    pub fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = &str> {
+        let names = self.topics.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        names.map(|(topic, _)| topic.as_str()).take_while(move |topic| topic.starts_with(prefix))
     }
 
     /// How often topics have changed. Putting what is there already, or deleting what is not, is no change.

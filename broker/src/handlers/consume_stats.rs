@@ -16,6 +16,7 @@ use crate::folds::topics::TopicConfig;
 use crate::handlers::caught_up;
 use crate::handlers::store_times::StoreTimes;
 use crate::handlers::topic_stats::{message_queue, no_topic};
+use crate::pops;
 use crate::statistics::{Reads, Window};
 
 /// 208: how far a group is in each queue of the topics it reads.
@@ -29,7 +30,7 @@ pub fn group(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
     if topics.is_empty() {
         topics = match asked.topic.filter(|topic| !topic.trim().is_empty()) {
             Some(topic) => BTreeSet::from([topic.to_owned()]),
-            None => broker.offsets.lock().topics_of(group),
+            None => committed(broker, group),
         };
         keep_subscribed(broker, group, &mut topics);
     }
@@ -72,7 +73,7 @@ pub fn all_groups(broker: &Broker, request: &Request<'_, '_>) -> Handled {
 
 /// A table for each topic that a group reads.
 fn tables_of(broker: &Broker, group: &str, only_ordered: bool) -> Vec<ConsumeStats> {
-    let mut topics = broker.offsets.lock().topics_of(group);
+    let mut topics = committed(broker, group);
     keep_subscribed(broker, group, &mut topics);
     if only_ordered {
         let catalog = broker.catalog.read();
@@ -181,12 +182,22 @@ fn with_times(
     .collect()
 }
 
-/// Drops topics that a group with members does not subscribe to: offsets of an earlier life say nothing about it.
+/// The topics of which a group has committed something, and those to which what it popped of them comes back.
+fn committed(broker: &Broker, group: &str) -> BTreeSet<String> {
+    let mut topics = broker.offsets.lock().topics_of(group);
+    pops::add_retries(broker, group, &mut topics);
+    topics
+}
+
+/// Drops topics that a group with members does not subscribe to: offsets of an earlier life say nothing about it. What
+/// comes back of a topic is subscribed to with that.
 fn keep_subscribed(broker: &Broker, group: &str, topics: &mut BTreeSet<String>) {
     if let Some(members) = broker.membership.consumers(group)
         && !members.subscriptions.is_empty()
     {
-        topics.retain(|topic| members.subscriptions.contains_key(&**topic));
+        let mut subscribed = members.subscriptions.keys().map(|topic| topic.as_ref().to_owned()).collect();
+        pops::add_retries(broker, group, &mut subscribed);
+        topics.retain(|topic| subscribed.contains(topic));
     }
 }
 

@@ -11,16 +11,21 @@ use skylark_protocol::command::groups::{
 use skylark_protocol::command::register::DataVersion;
 use skylark_protocol::header::FieldError;
 
+use crate::audit;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::changes::ControlRecord;
 use crate::context::{Answers, Handled, Refusal, Request, unchanged};
-use crate::folds::OffsetsOverlay;
 use crate::folds::groups::{
     ExponentialRetry, GroupConfig, GroupDeleted, GroupPut, RetryPolicy, RetryPolicyKind, Subscription,
 };
 use crate::handlers::topics::version_to_wire;
 use crate::names;
+use crate::{quotas, suppression};
+
+/// The longest delay that a retry policy may name, and how many of them.
+const DELAY_MS_MAX: i64 = 366 * 24 * 3600 * 1000;
+const RETRY_DELAYS_MAX: usize = 1024;
 
 /// 200: creates a group or changes it. Answered once the folds have it.
 pub fn put(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
@@ -44,9 +49,14 @@ fn put_all(
         if let Err(error) = names::check_group(&wire.group_name) {
             return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
         }
+        check_attributes(&wire.attributes)?;
         wanted.insert(&wire.group_name, from_wire(wire)?);
     }
     let changed = broker.change(|catalog| {
+        for (group, config) in &mut wanted {
+            let before = catalog.groups.get(group).map(|before| before.attributes.clone());
+            config.attributes = changed_attributes(before.unwrap_or_default(), &config.attributes);
+        }
         wanted.retain(|group, config| catalog.groups.get(group) != Some(config));
         let records = wanted.into_iter();
         records.map(|(group, config)| ControlRecord::of(&GroupPut { group: group.clone(), config })).collect()
@@ -62,17 +72,18 @@ fn put_all(
 /// 207: deletes a group, with its offsets if the request says so. Answered once the folds have it.
 pub fn delete(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let DeleteGroup { group, clean_offset: with_offsets } = DeleteGroup::decode(request.header)?;
-    let decide = |catalog: &Catalog| match catalog.groups.get(group) {
-        Some(_) => vec![ControlRecord::of(&GroupDeleted { group: group.to_owned(), with_offsets })],
-        None => Vec::new(),
-    };
-    let forget = |overlay: &mut OffsetsOverlay| {
-        if with_offsets {
-            overlay.forget_group(group);
+    let by = audit::mover(broker, request);
+    let decide = |catalog: &Catalog| {
+        if catalog.groups.get(group).is_none() {
+            return Vec::new();
         }
+        let is_lost = |of: &str, _topic: &str| with_offsets && of == group;
+        let lost = audit::deleted(&broker.offsets.lock(), is_lost);
+        let deleted = ControlRecord::of(&GroupDeleted { group: group.to_owned(), with_offsets });
+        [deleted].into_iter().chain(broker.audit.record(&by, lost)).collect()
     };
     let reply = request.reply;
-    match broker.delete(decide, forget) {
+    match broker.delete(decide) {
         Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
         // As with RocketMQ, to delete what is not there is a success.
         Ok(None) => answers.success(reply, &[]),
@@ -147,6 +158,38 @@ fn to_wire(name: &str, config: &GroupConfig) -> SubscriptionGroupConfig {
     }
 }
 
+/// Refuses values that the broker's own attributes cannot have. Others are kept as they come, as RocketMQ does.
+fn check_attributes(changes: &BTreeMap<String, String>) -> Result<(), Refusal> {
+    for (name, value) in changes.iter().filter(|(name, _)| !name.starts_with('-')) {
+        let name = name.trim_start_matches('+');
+        let is_known = match name {
+            suppression::ATTRIBUTE => suppression::is_attribute_value(value),
+            name if quotas::Attribute::of(name).is_some() => quotas::Attribute::may_be(value),
+            _ => true,
+        };
+        if !is_known {
+            let remark = format!("attribute {name} cannot be {value}");
+            return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
+        }
+    }
+    Ok(())
+}
+
+/// Attributes after changes: names with the sign `+` are set, those with `-` removed. A name without a sign, as
+/// whoever copies a group sends what was shown, is set.
+fn changed_attributes(
+    mut attributes: BTreeMap<String, String>,
+    changes: &BTreeMap<String, String>,
+) -> BTreeMap<String, String> {
+    for (name, value) in changes {
+        match name.strip_prefix('-') {
+            Some(name) => attributes.remove(name),
+            None => attributes.insert(name.strip_prefix('+').unwrap_or(name).to_owned(), value.clone()),
+        };
+    }
+    attributes
+}
+
 fn policy_to_wire(policy: &RetryPolicy) -> Json {
     let mut wire = match policy.kind {
         RetryPolicyKind::Exponential => json!({"type": "EXPONENTIAL"}),
@@ -207,13 +250,46 @@ fn policy_from_wire(wire: &Json) -> Result<RetryPolicy, Refusal> {
             );
         }
     };
-    let exponential = &wire["exponentialRetryPolicy"];
-    let exponential = exponential.is_object().then(|| ExponentialRetry {
-        initial: exponential["initial"].as_i64().unwrap_or(5000),
-        max: exponential["max"].as_i64().unwrap_or(7_200_000),
-        multiplier: exponential["multiplier"].as_i64().unwrap_or(2),
-    });
-    let customized = wire["customizedRetryPolicy"]["next"].as_array();
-    let customized = customized.map(|next| next.iter().filter_map(Json::as_i64).collect());
-    Ok(RetryPolicy { kind, exponential, customized })
+    let policy = RetryPolicy {
+        kind,
+        exponential: exponential_from_wire(&wire["exponentialRetryPolicy"])?,
+        customized: customized_from_wire(&wire["customizedRetryPolicy"])?,
+    };
+    Ok(policy)
+}
+
+fn exponential_from_wire(wire: &Json) -> Result<Option<ExponentialRetry>, FieldError> {
+    if wire.is_null() {
+        return Ok(None);
+    }
+    let default = ExponentialRetry::default();
+    let number = |name: &'static str, field: &str, default: i64, lowest: i64| match &wire[field] {
+        Json::Null => Ok(default),
+        given => given.as_i64().filter(|number| (lowest..=DELAY_MS_MAX).contains(number)).ok_or_else(|| {
+            FieldError::invalid(name, "a whole number, in milliseconds up to 366 days", &given.to_string())
+        }),
+    };
+    Ok(Some(ExponentialRetry {
+        initial: number("exponentialRetryPolicy.initial", "initial", default.initial, 0)?,
+        max: number("exponentialRetryPolicy.max", "max", default.max, 0)?,
+        multiplier: number("exponentialRetryPolicy.multiplier", "multiplier", default.multiplier, 1)?,
+    }))
+}
+
+fn customized_from_wire(wire: &Json) -> Result<Option<Vec<i64>>, FieldError> {
+    if wire.is_null() {
+        return Ok(None);
+    }
+    let wrong = || {
+        let expected = "a list of 1 to 1024 delays in milliseconds up to 366 days";
+        FieldError::invalid("customizedRetryPolicy.next", expected, &wire["next"].to_string())
+    };
+    let next = match &wire["next"] {
+        // As in Java, where a policy without a list has the default one.
+        Json::Null => return Ok(None),
+        next => next.as_array().ok_or_else(wrong)?,
+    };
+    let delay = |delay: &Json| delay.as_i64().filter(|delay| (0..=DELAY_MS_MAX).contains(delay));
+    let delays: Vec<i64> = next.iter().map(delay).collect::<Option<_>>().ok_or_else(wrong)?;
+    if (1..=RETRY_DELAYS_MAX).contains(&delays.len()) { Ok(Some(delays)) } else { Err(wrong()) }
 }

@@ -14,7 +14,6 @@ use crate::changes::ControlRecord;
 use crate::context::{Answers, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
 use crate::folds::topics::{TopicConfig, TopicPut};
-use crate::handlers::pull::no_sql;
 use crate::membership::Member;
 use crate::names;
 
@@ -97,7 +96,14 @@ pub fn list(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
 }
 
 /// 46: whether a subscription can be served.
-pub fn check_config(request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
-    let config = CheckClientConfig::decode(request.body)?;
-    if config.subscription.is_by_tags() { answers.success(request.reply, &[]) } else { Err(no_sql()) }
+pub fn check_config(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
+    let subscription = CheckClientConfig::decode(request.body)?.subscription;
+    if !subscription.is_by_tags() {
+        broker.filters.selection(
+            &subscription.topic,
+            &subscription.expression_type,
+            &subscription.expression,
+        )?;
+    }
+    answers.success(request.reply, &[])
 }

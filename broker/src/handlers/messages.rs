@@ -52,7 +52,7 @@ pub fn message_at(broker: &Broker, at: PhysicalOffset) -> Result<Bytes, Refusal>
         Refusal::new(ResponseCode::SYSTEM_ERROR, format!("can not find message by the offset, {at}: {why}"))
     };
     let record = broker.log.record_at(at).map_err(|error| none(&error))?;
-    if record.fields.kind != kinds::MESSAGE {
+    if !kinds::is_message(record.fields.kind) {
         return Err(none(&"there is a record of the broker's own"));
     }
     let payload = record.payload();

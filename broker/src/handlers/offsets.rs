@@ -11,9 +11,10 @@ use skylark_protocol::header::FieldError;
 use skylark_protocol::outgoing::Value;
 use tracing::{debug, info};
 
+use crate::audit;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
-use crate::context::{Answers, Connection, Handled, Refusal, Request};
+use crate::context::{Answers, Connection, Handled, Refusal, Request, refused};
 use crate::handlers::caught_up;
 use crate::progress::Commit;
 
@@ -39,7 +40,7 @@ pub fn query(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
 /// Whether a group without an offset starts at zero: the queue still begins there, and its first message lies within
 /// 40 % of the machine's memory of the log's end. RocketMQ decides by what is cached; the distance does not depend
 /// on who read what.
-fn starts_young(broker: &Broker, topic: &str, queue: u32) -> bool {
+pub(super) fn starts_young(broker: &Broker, topic: &str, queue: u32) -> bool {
     let Some(id) = find(&broker.catalog.read(), topic, queue) else { return false };
     let index = broker.index.read();
     if index.range(id).start > 0 {
@@ -74,10 +75,26 @@ pub fn update(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         return Err(Refusal::new(ResponseCode::SERVICE_NOT_AVAILABLE, stopped.to_string()));
     }
     // Clients that have consumed nothing say -1 every few seconds; that is no offset.
-    if let Ok(offset) = u64::try_from(asked.commit_offset) {
+    let Ok(offset) = u64::try_from(asked.commit_offset) else {
+        return answers.success(request.reply, &[]);
+    };
+    let before = broker.offsets.lock().get(group, topic, queue);
+    if !audit::is_operators(broker, request, group, (before, offset)) {
         commit(broker, request.connection, group, topic, queue, offset);
+        return answers.success(request.reply, &[]);
     }
-    answers.success(request.reply, &[])
+    let reply = request.reply;
+    let (by, is_certain) = (audit::mover(broker, request), !reply.oneway);
+    match broker.commit_for((group, topic, queue), offset, &by, is_certain) {
+        Ok(Some(end)) => {
+            let by = request.connection.peer.address;
+            info!(target: "audit", peer = %by, group, topic, queue, from = before, to = offset, "offset set");
+            answers.when_applied(end, reply, |out| reply.success(out, &[]))
+        }
+        // A reset is pending: it holds.
+        Ok(None) => answers.success(reply, &[]),
+        Err(error) => refused(&error),
+    }
 }
 
 /// Takes a consumer's commit. One that goes back is left in the log for people: it makes messages come again.

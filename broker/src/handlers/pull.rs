@@ -6,33 +6,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use std::ops::Range;
 
-use skylark_index::{Answer, Entry, QueueId, SealedQueue};
+use skylark_index::{Answer, Entry, QueueId};
 use skylark_protocol::code::ResponseCode;
-use skylark_protocol::command::heartbeat::MessageModel;
 use skylark_protocol::command::pull::PullRequest;
-use skylark_protocol::message::TagFilter;
 use skylark_protocol::outgoing::{ReplyTo, Value};
 use skylark_protocol::transport::Outbox;
 use skylark_storage::PhysicalOffset;
 use skylark_storage::record::RECORD_HEADER_BYTES;
 
 use crate::broker::Broker;
-use crate::catalog::Catalog;
 use crate::changes::ControlRecord;
 use crate::context::{Answers, Connection, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::groups::{GroupConfig, GroupPut};
-use crate::folds::topics::Perm;
+use crate::handlers::tally::{self, Tally};
 use crate::handlers::{caught_up, offsets};
+use crate::light;
 use crate::names;
 use crate::progress::Reset;
 use crate::readers;
-use crate::statistics::Reads;
+use crate::selection::Selection;
+use crate::session::Mail;
+
+mod scan;
+mod wanted;
+
+use scan::Scan;
 
 /// Messages in an answer, at most.
 const MESSAGES_MAX: usize = 1024;
 /// Bytes of messages in an answer beyond which none is added. RocketMQ's own default.
 const ANSWER_BYTES: usize = 256 << 10;
-/// Entries looked at for one pull: a filter that selects little must not hold up its connection.
+/// Entries looked at in one go: a filter that selects little must not hold up its connection, or a reader thread.
 const EXAMINED_MAX: usize = 16_384;
 /// Clients close a connection on which a pull was held for longer than 30 seconds.
 const HELD_MAX: Duration = Duration::from_secs(20);
@@ -49,11 +53,15 @@ pub struct Pull {
     /// How many messages are wanted, at most.
     pub messages_max: usize,
     /// Which ones.
-    pub filter: TagFilter,
+    pub selection: Arc<Selection>,
     /// Number of the queue within its topic.
     pub queue_number: u32,
+    /// Its name, if it is a light queue.
+    pub light: Option<Arc<str>>,
     /// Where it is counted.
-    pub reads: Option<Arc<Reads>>,
+    pub tally: Tally,
+    /// Until when it may be parked again if what wakes it is not wanted; none if it has to be answered.
+    pub until: Option<Duration>,
 }
 
 /// What a pull is answered with, besides messages.
@@ -69,15 +77,19 @@ pub struct Found {
 /// Takes a pull, and answers it or parks it.
 pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let pull = PullRequest::decode(request.header)?;
+    if let Some(handled) = light::make_for_reading(broker, pull.topic) {
+        return handled;
+    }
     let catalog = broker.catalog.read();
     let Some(group) = catalog.groups.get(pull.consumer_group) else {
         drop(catalog);
         return create_group(broker, pull.consumer_group);
     };
-    let queue = check(&catalog, group, &pull)?;
+    let queue = wanted::check(&catalog, group, &pull)?;
     let may_broadcast = group.broadcast;
+    let rates = tally::rates(&catalog, pull.topic, pull.consumer_group);
     drop(catalog);
-    let filter = filter(broker, may_broadcast, &pull)?;
+    let selection = wanted::selection(broker, may_broadcast, &pull)?;
     let number = u32::try_from(pull.queue_id);
     if let (Some(Ok(offset)), Ok(number)) = (pull.commit().map(u64::try_from), number) {
         offsets::commit(broker, request.connection, pull.consumer_group, pull.topic, number, offset);
@@ -95,14 +107,20 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         }
     }
     let queue_number = number.unwrap_or_default();
+    let reads = broker.statistics.reads(pull.topic, pull.consumer_group);
+    if let Some(reads) = &reads {
+        reads.asked(Some(queue_number), broker.clock.monotonic(), request.connection.id);
+    }
     let wanted = Pull {
         reply: request.reply,
         queue,
         offset: pull.queue_offset,
         messages_max: usize::try_from(pull.max_messages).unwrap_or(0).clamp(1, MESSAGES_MAX),
-        filter,
+        selection,
         queue_number,
-        reads: broker.statistics.reads(pull.topic, pull.consumer_group),
+        light: names::is_light(pull.topic).then(|| pull.topic.into()),
+        tally: Tally::ask(broker, reads, &rates)?,
+        until: None,
     };
     let wait_ms = u64::try_from(pull.suspend_timeout_ms).unwrap_or(0);
     let wait = pull.suspends().then(|| Duration::from_millis(wait_ms).min(HELD_MAX));
@@ -121,6 +139,9 @@ pub fn pull(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
 
 /// Answers a pull that was parked.
 pub fn answer(broker: &Broker, pull: Pull, connection: &Connection, out: &mut Outbox) {
+    if let Err(refusal) = pull.tally.ask_again(broker) {
+        return pull.reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    }
     let look = look(broker, &pull);
     write(broker, look, pull, connection, out);
 }
@@ -138,6 +159,31 @@ fn park(broker: &Broker, pull: Pull, wait: Duration, connection: &Connection, ou
             }
         }
         Err(pull) => answer(broker, *pull, connection, out),
+    }
+}
+
+/// Parks a pull once more that was woken in vain, until the time it was parked for is over.
+pub fn park_again(broker: &Broker, mut pull: Box<Pull>, connection: &Connection, out: &mut Outbox) {
+    let (queue, offset) = (pull.queue, pull.offset);
+    let now = broker.clock.monotonic();
+    let wait = pull.until.take().map_or(Duration::ZERO, |until| until.saturating_sub(now));
+    if wait.is_zero() {
+        return answer(broker, *pull, connection, out);
+    }
+    match broker.parking.park(pull, connection, now, wait) {
+        Ok(id) => {
+            // As above. By mail, so that whoever sends what is not wanted cannot keep the session here.
+            if i64::try_from(broker.index.read().range(queue).end).is_ok_and(|end| end > offset)
+                && let Some(pull) = broker.parking.take_back(id)
+            {
+                // A mailbox that takes no mail belongs to a connection that is closing.
+                connection.mailbox.post(Mail::Pull(pull)).ok();
+            }
+        }
+        Err(mut pull) => {
+            pull.until = None;
+            answer(broker, *pull, connection, out);
+        }
     }
 }
 
@@ -187,8 +233,8 @@ impl Status {
 enum Look {
     /// All there is to know.
     Done(Evaluated),
-    /// Its messages lie in segments whose index is in files.
-    OnDisk { sealed: SealedQueue, from: u64, range: Range<u64> },
+    /// There is something from here on, but whether it is wanted cannot be told at a glance.
+    Something { from: u64 },
 }
 
 fn look(broker: &Broker, pull: &Pull) -> Look {
@@ -209,9 +255,12 @@ fn look(broker: &Broker, pull: &Pull) -> Look {
     if from > range.end {
         return without(Status::Beyond, range.end);
     }
+    if pull.selection.reads_messages() {
+        return Look::Something { from };
+    }
     match index.entries(pull.queue, from, EXAMINED_MAX) {
         Answer::Known(entries) => Look::Done(pull.select(from, &range, entries)),
-        Answer::Sealed(sealed) => Look::OnDisk { sealed, from, range },
+        Answer::Sealed(_) => Look::Something { from },
     }
 }
 
@@ -221,7 +270,7 @@ impl Pull {
         let mut messages = Vec::new();
         let (mut bytes, mut next) = (0, from);
         for entry in entries {
-            if self.filter.matches_hash(entry.tag_hash) {
+            if self.selection.may_match(entry.tag_hash) {
                 let message_bytes = entry.record_bytes as usize;
                 if !messages.is_empty() && bytes + message_bytes > ANSWER_BYTES {
                     break;
@@ -240,7 +289,7 @@ impl Pull {
 
     /// Remembers for the tools how far the group has asked for.
     fn note(&self, found: &Found) {
-        if let Some(reads) = &self.reads {
+        if let Some(reads) = &self.tally.reads {
             reads.pulled(self.queue_number, found.next);
         }
     }
@@ -251,52 +300,34 @@ impl Pull {
 }
 
 fn write(broker: &Broker, look: Look, pull: Pull, connection: &Connection, out: &mut Outbox) {
-    let (reply, submitted) = match look {
-        Look::Done(evaluated) => {
-            pull.note(&evaluated.found);
-            let Evaluated { status, found, messages } = evaluated;
-            if status == Status::NoneMatched && i64::try_from(found.next) == Ok(pull.offset) {
-                let refusal = unsettled();
-                return pull.reply.failure(out.buffer(), refusal.code, &refusal.remark);
-            }
-            if status == Status::Found {
-                let from = (pull.queue, u64::try_from(pull.offset).unwrap_or(0));
-                return fetch(broker, found, from, messages, pull.reads, connection, out);
-            }
-            broker.statistics.got_nothing();
-            return found.respond(status, &[], out);
-        }
-        Look::OnDisk { sealed, from, range } => {
-            let examined_max = if pull.filter == TagFilter::All { pull.messages_max } else { EXAMINED_MAX };
-            let (reply, began) = (pull.reply, broker.clock.monotonic());
-            let work = move |broker: &Broker, out: &mut Outbox| {
-                let read = || {
-                    let entries = sealed.entries(from, examined_max);
-                    let entries = entries.map_err(|error| broker.unreadable(&error))?;
-                    if entries.is_empty() {
-                        return Err(unsettled());
-                    }
-                    let evaluated = pull.select(from, &range, entries);
-                    let bodies = readers::fetch(broker, &evaluated.messages)?;
-                    Ok((evaluated, bodies))
-                };
-                let (Evaluated { status, found, messages }, bodies) = match read() {
-                    Ok(read) => read,
-                    Err(refusal) => return overtaken(broker, reply, (pull.queue, from), refusal, out),
-                };
-                found.respond(status, &bodies, out);
-                pull.note(&found);
-                let waited = broker.clock.monotonic().saturating_sub(began);
-                let reads = pull.reads.as_deref();
-                broker.statistics.got(reads, messages.len() as u64, bytes_of(&messages), waited);
-                Ok(())
+    let Evaluated { status, found, messages } = match look {
+        Look::Done(evaluated) => evaluated,
+        Look::Something { from } => {
+            let scan = Scan::new(broker, pull, from);
+            return if scan.is_for_workers() {
+                scan.go_on_here(broker, connection, out)
+            } else {
+                scan.go_on_reading(broker, connection, out)
             };
-            (reply, broker.readers.submit(connection, reply, ANSWER_BYTES as u64, work))
         }
     };
-    if let Err(refusal) = submitted {
-        reply.failure(out.buffer(), refusal.code, &refusal.remark);
+    if status == Status::NoneMatched {
+        if i64::try_from(found.next) == Ok(pull.offset) {
+            let refusal = unsettled();
+            return pull.reply.failure(out.buffer(), refusal.code, &refusal.remark);
+        }
+        if found.next < found.max {
+            // A long stretch of what is not wanted: others get their turn in between.
+            return Scan::new(broker, pull, found.next).go_on_reading(broker, connection, out);
+        }
     }
+    pull.note(&found);
+    if status == Status::Found {
+        let from = (pull.queue, u64::try_from(pull.offset).unwrap_or(0));
+        return fetch(broker, found, from, messages, pull, connection, out);
+    }
+    broker.statistics.got_nothing();
+    found.respond(status, &[], out);
 }
 
 /// Why nothing is found where something should be: index files were lost, and the restart has not found out yet where
@@ -333,27 +364,32 @@ fn fetch(
     found: Found,
     from: (QueueId, u64),
     messages: Vec<(PhysicalOffset, u32)>,
-    reads: Option<Arc<Reads>>,
+    pull: Pull,
     connection: &Connection,
     out: &mut Outbox,
 ) {
+    let Pull { tally, light, .. } = pull;
+    let as_wanted = move |messages: Vec<Bytes>| match &light {
+        Some(queue) => light::renumbered(queue, messages),
+        None => messages,
+    };
     let (count, bytes) = (messages.len() as u64, bytes_of(&messages));
     let hot: Option<Vec<Bytes>> = messages
         .iter()
         .map(|(at, bytes)| Some(broker.log.read_hot(*at, *bytes)?.slice(RECORD_HEADER_BYTES..)))
         .collect();
     if let Some(hot) = hot {
-        broker.statistics.got(reads.as_deref(), count, bytes, Duration::ZERO);
-        return found.write(hot, out);
+        tally.got(broker, count, bytes, Duration::ZERO);
+        return found.write(as_wanted(hot), out);
     }
     let (reply, began) = (found.reply, broker.clock.monotonic());
     let submitted = broker.readers.submit(connection, reply, bytes, move |broker, out| {
         match readers::fetch(broker, &messages) {
-            Ok(bodies) => found.write(bodies, out),
+            Ok(bodies) => found.write(as_wanted(bodies), out),
             Err(refusal) => return overtaken(broker, reply, from, refusal, out),
         }
         let waited = broker.clock.monotonic().saturating_sub(began);
-        broker.statistics.got(reads.as_deref(), count, bytes, waited);
+        tally.got(broker, count, bytes, waited);
         Ok(())
     });
     if let Err(refusal) = submitted {
@@ -387,77 +423,8 @@ impl Found {
     }
 }
 
-/// The checks of a pull, in RocketMQ's order.
-fn check(catalog: &Catalog, group: &GroupConfig, pull: &PullRequest<'_>) -> Result<QueueId, Refusal> {
-    if !group.consume {
-        let remark = format!("subscription group no permission, {}", pull.consumer_group);
-        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
-    }
-    let Some((config, queues)) = catalog.topic(pull.topic) else {
-        let remark = format!("topic[{}] not exist, apply first please!", pull.topic);
-        return Err(Refusal::new(ResponseCode::TOPIC_NOT_EXIST, remark));
-    };
-    if !config.perm.allows(Perm::READ) {
-        let remark = format!("the topic[{}] pulling message is forbidden", pull.topic);
-        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
-    }
-    let queue = u32::try_from(pull.queue_id).ok().filter(|queue| *queue < config.read_queues);
-    queue.and_then(|queue| queues.get(queue as usize).copied()).ok_or_else(|| {
-        let remark = format!(
-            "queueId[{}] is illegal, topic {} has {} read queues",
-            pull.queue_id, pull.topic, config.read_queues
-        );
-        Refusal::new(ResponseCode::INVALID_PARAMETER, remark)
-    })
-}
-
-/// Which messages the pull wants: by its own expression, or by what the group's heartbeats say.
-fn filter(broker: &Broker, may_broadcast: bool, pull: &PullRequest<'_>) -> Result<TagFilter, Refusal> {
-    if pull.brings_subscription() {
-        if !pull.is_by_tags() {
-            return Err(no_sql());
-        }
-        return pull
-            .tag_filter()
-            .map_err(|error| Refusal::new(ResponseCode::SUBSCRIPTION_PARSE_FAILED, error.to_string()));
-    }
-    let not_there = || {
-        let remark = format!(
-            "the consumer's group info not exist: {} has no member that sent a heartbeat",
-            pull.consumer_group
-        );
-        Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark)
-    };
-    let found = broker.membership.subscription(pull.consumer_group, pull.topic).map_err(|_| not_there())?;
-    let Some((subscription, model)) = found else {
-        let remark = format!(
-            "the consumer's subscription not exist: {} does not read {}",
-            pull.consumer_group, pull.topic
-        );
-        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_EXIST, remark));
-    };
-    if model == MessageModel::Broadcasting && !may_broadcast {
-        let remark = format!("the consumer group[{}] can not consume by broadcast way", pull.consumer_group);
-        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
-    }
-    if subscription.stated.version < pull.subscription_version {
-        let remark = "the consumer's subscription not latest, send a heartbeat first";
-        return Err(Refusal::new(ResponseCode::SUBSCRIPTION_NOT_LATEST, remark));
-    }
-    match &subscription.filter {
-        Some(filter) => Ok(filter.clone()),
-        None => Err(no_sql()),
-    }
-}
-
-/// What an SQL subscription is answered with.
-pub fn no_sql() -> Refusal {
-    let remark = "The broker does not support consumer to filter message by SQL92; subscribe by tags";
-    Refusal::new(ResponseCode::SYSTEM_ERROR, remark)
-}
-
 /// Appends a group that is not there yet; the pull is looked at again once the folds know it.
-fn create_group(broker: &Broker, group: &str) -> Handled {
+pub(super) fn create_group(broker: &Broker, group: &str) -> Handled {
     let missing = |why: &str| {
         let remark = format!("subscription group [{group}] does not exist, {why}");
         Err(Refusal::new(ResponseCode::SUBSCRIPTION_GROUP_NOT_EXIST, remark))

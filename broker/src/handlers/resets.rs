@@ -9,6 +9,7 @@ use skylark_protocol::command::reset::{CloneOffsets, ResetOffset, ResetOffsets, 
 use skylark_protocol::header::FieldError;
 use tracing::info;
 
+use crate::audit::mover;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::context::{Answers, Handled, Refusal, Request, refused};
@@ -35,7 +36,7 @@ pub fn reset(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
         }
         target => target,
     };
-    let by = request.connection.peer.address;
+    let by = mover(broker, request);
     let mut offsets = Vec::with_capacity(queues.len());
     let mut on_disk = Vec::new();
     {
@@ -51,9 +52,10 @@ pub fn reset(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
     let reply = request.reply;
     let finish = move |broker: &Broker, answers: &mut Answers<'_>, reset: &OffsetsReset| {
         let OffsetsReset { group, topic, offsets } = reset;
-        match broker.reset_offsets(reset.clone()) {
+        match broker.reset_offsets(vec![reset.clone()], &by) {
             Ok(end) => {
-                info!(target: "audit", peer = %by, group, topic, ?offsets, "offsets reset");
+                info!(target: "audit", peer = by.address, group, topic, ?offsets, "offsets reset");
+                let end = end.unwrap_or_else(|| broker.applied.get());
                 answers.body_when_applied(end, reply, &table(broker, topic, offsets).encode())
             }
             Err(error) => refused(&error),
@@ -90,30 +92,32 @@ pub fn clone(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'
         };
         let queues =
             |topic: String| Some((catalog.topics.queues(&topic), topic)).filter(|(count, _)| *count > 0);
-        topics.into_iter().filter_map(queues).map(|(count, topic)| (topic, count)).collect()
-    };
-    let by = request.connection.peer.address;
-    let mut end = None;
-    for (topic, queues) in topics {
-        let offsets: Vec<(u32, u64)> = {
-            let progress = broker.offsets.lock();
-            let of = |queue| Some((queue, progress.get(asked.source_group, &topic, queue)?));
-            (0..queues).filter_map(of).collect()
+        // As with RocketMQ, what the source's members do not read any more is passed over.
+        let is_read = |topic: &String| {
+            let subscription = broker.membership.subscription(asked.source_group, topic);
+            asked.offline || subscription.map_or(true, |found| found.is_some())
         };
-        if offsets.is_empty() {
-            continue;
-        }
-        let group = asked.target_group.to_owned();
-        info!(target: "audit", peer = %by, group, from = asked.source_group, topic, ?offsets, "offsets cloned");
-        match broker.reset_offsets(OffsetsReset { group, topic, offsets }) {
-            Ok(appended) => end = Some(appended),
-            Err(error) => return refused(&error),
-        }
+        let topics = topics.into_iter().filter(is_read);
+        topics.filter_map(queues).map(|(count, topic)| (topic, count)).collect()
+    };
+    let by = mover(broker, request);
+    let resets: Vec<OffsetsReset> = {
+        let progress = broker.offsets.lock();
+        let reset = |(topic, queues): (String, u32)| {
+            let of = |queue| Some((queue, progress.get(asked.source_group, &topic, queue)?));
+            let offsets: Vec<_> = (0..queues).filter_map(of).collect();
+            OffsetsReset { group: asked.target_group.to_owned(), topic, offsets }
+        };
+        topics.into_iter().map(reset).filter(|reset| !reset.offsets.is_empty()).collect()
+    };
+    for OffsetsReset { group, topic, offsets } in &resets {
+        info!(target: "audit", peer = by.address, group, from = asked.source_group, topic, ?offsets, "offsets cloned");
     }
     let reply = request.reply;
-    match end {
-        Some(end) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
-        None => answers.success(reply, &[]),
+    match broker.reset_offsets(resets, &by) {
+        Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
+        Ok(None) => answers.success(reply, &[]),
+        Err(error) => refused(&error),
     }
 }
 

@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use skylark_protocol::command::kv::KvTable;
 use skylark_storage::PinInfo;
-use skylark_storage::device::Space;
 
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Request};
+use crate::quotas::Use;
 use crate::statistics::Counter;
+use crate::system;
 
 /// 28: figures as text. `mqadmin clusterList` and the dashboard parse them, so each they read is there.
 pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
@@ -63,16 +64,30 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
             put(&format!("{queue}ThreadPoolQueueHeadWaitTimeMills"), "0".to_owned());
         }
     }
-    for key in ["timerReadBehind", "timerOffsetBehind", "timerCongestNum", "pageCacheLockTimeMills"] {
-        put(key, "0".to_owned());
+    // RocketMQ calls what is due and not delivered "read", and counts it in seconds; what waits is "congested" to it.
+    let pending = broker.timers.folded.lock().pending();
+    for (key, count) in [
+        ("timerReadBehind", broker.timers.behind_ms(now_ms) / 1000),
+        ("timerOffsetBehind", timers_behind(broker)),
+        ("timerCongestNum", pending.messages),
+        ("pageCacheLockTimeMills", 0),
+    ] {
+        put(key, count.to_string());
     }
-    for key in ["timerEnqueueTps", "timerDequeueTps"] {
-        put(key, "0.0".to_owned());
-    }
+    put("timerEnqueueTps", format!("{:.1}", counted.delayed.rates()[0]));
+    put("timerDequeueTps", format!("{:.1}", counted.fired.rates()[0]));
     for (level, delivered, max) in broker.timers.progress(broker) {
         put(&format!("scheduleMessageOffset_{level}"), format!("{delivered},{max}"));
     }
-    // Not RocketMQ's, and only while there are any: what keeps memory and the log's old end.
+    // Not RocketMQ's, and only where messages were delayed: how much they take, and how late they came.
+    if pending.messages > 0 || counted.fired.total() > 0 {
+        put("timerPendingBytes", pending.bytes.to_string());
+        put("timerPendingBytesMax", broker.timers.pending_bytes_max().unwrap_or(0).to_string());
+        put("timerUndeliverable", broker.timers.undeliverable().to_string());
+        put("timerLag99", format!("{:.2}", counted.fire_lags.quantile_ms(0.99)));
+        put("timerLagMax", counted.fire_lags.max_ms().to_string());
+    }
+    // Nor these, and only while there are any: what keeps memory and the log's old end.
     let unsealed = broker.index.read().unsealed_count();
     if unsealed > 0 {
         put("unsealedSegments", unsealed.to_string());
@@ -80,6 +95,26 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let pins = broker.log.pins();
     if !pins.is_empty() {
         put("commitLogPins", pins.iter().map(described).collect::<Vec<_>>().join("; "));
+    }
+    let (duplicates, reach_ms) = {
+        let window = broker.suppression.folded.lock();
+        (window.len(), window.reach_ms())
+    };
+    if duplicates > 0 {
+        put("duplicateWindowMessages", duplicates.to_string());
+    }
+    if let Some(reach_ms) = reach_ms {
+        put("duplicateWindowReachMs", reach_ms.to_string());
+    }
+    let suppressed = broker.suppression.suppressed();
+    if suppressed > 0 {
+        put("duplicatesSuppressed", suppressed.to_string());
+    }
+    for (key, what) in [("sendsOverQuota", Use::Send), ("readsOverQuota", Use::Read)] {
+        let refused = broker.quotas.refused(what);
+        if refused > 0 {
+            put(key, refused.to_string());
+        }
     }
     if let Some(why) = broker.archive.refusal() {
         put("sendsRefused", why.to_string());
@@ -102,11 +137,10 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     put("remainTransientStoreBufferNumbs", i32::MAX.to_string());
     // No time before which sends are refused is ever set.
     put("startAcceptSendRequestTimeStamp", "0".to_owned());
-    if let Ok(Space { total_bytes, available_bytes }) = broker.disk_space() {
-        let (total, free) = (readable(total_bytes), readable(available_bytes));
+    if let Ok(space) = broker.disk_space() {
+        let (total, free) = (readable(space.total_bytes), readable(space.available_bytes));
         put("commitLogDirCapacity", format!("Total : {total}, Free : {free}."));
-        #[expect(clippy::cast_precision_loss, reason = "a ratio for display")]
-        let ratio = (1.0 - available_bytes as f64 / total_bytes.max(1) as f64).to_string();
+        let ratio = (space.used_percent() / 100.0).to_string();
         put(&format!("commitLogDiskRatio_{}/log", broker.shown_config["storePathRootDir"]), ratio.clone());
         put("commitLogDiskRatio", ratio.clone());
         put("consumeQueueDiskRatio", ratio);
@@ -114,9 +148,20 @@ pub fn info(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     answers.body(request.reply, KvTable { table }.encode())
 }
 
+/// How many messages asked for a time and are not known to the engine yet.
+fn timers_behind(broker: &Broker) -> u64 {
+    let Some(queue) =
+        broker.catalog.read().queues(system::TIMER_TOPIC).and_then(|queues| queues.first().copied())
+    else {
+        return 0;
+    };
+    let indexed = broker.index.read().range(queue).end;
+    broker.log.with_state(|state| state.next(queue)).saturating_sub(indexed)
+}
+
 /// A pin on the log, for a person.
 fn described(pin: &PinInfo) -> String {
-    let PinInfo { holder, from, expires_in, is_lost } = pin;
+    let PinInfo { holder, from, expires_in, is_lost, .. } = pin;
     let state = if *is_lost {
         "lost".to_owned()
     } else if expires_in.is_zero() {

@@ -1,28 +1,35 @@
 //! Sends: 10, 310, and 320 for batches.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
 use skylark_index::QueueId;
 use skylark_protocol::code::ResponseCode;
+use skylark_protocol::command::recall::RecallHandle;
 use skylark_protocol::command::send::SendRequest;
-use skylark_protocol::message::batch::inner_messages;
-use skylark_protocol::message::properties::{self, Properties};
-use skylark_protocol::message::{MessageParts, MessageRefused, NewMessage, OffsetMessageId, sys_flag};
+use skylark_protocol::message::properties;
+use skylark_protocol::message::{MessageParts, NewMessage, OffsetMessageId, sys_flag};
 use skylark_protocol::outgoing::Value;
-use skylark_storage::{AppendError, NewRecord};
+use skylark_storage::AppendError;
+use smallvec::SmallVec;
 
-use crate::append::{Stored, append, append_delayed, stamp};
+use crate::append::{Stored, append, append_delayed};
 use crate::broker::Broker;
-use crate::context::{Answers, Handled, Refusal, Request, refused};
-use crate::delay::{self, Delayed};
-use crate::folds::kinds;
+use crate::context::{Answers, Done, Handled, Refusal, Request, refused};
+use crate::delay::{self, Asked, Delayed};
+use crate::light;
+use crate::message_type::MessageType;
 use crate::names;
+use crate::quotas::Limits;
+use crate::suppression::{Accepted, Sending};
 use crate::system;
+use crate::transactions::message::{self as transaction, Prepared};
 
+use limits::Charge;
 use target::{Sought, Target};
 
+mod batch;
+mod limits;
 pub mod target;
 
 /// Takes a message, or a batch, and answers once it is durable.
@@ -30,6 +37,14 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let send = SendRequest::decode(request.header, request.body)?;
     if let Err(error) = names::check_topic(send.topic) {
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, error.to_string()));
+    }
+    if send.topic.starts_with(names::LIGHT_PREFIX) {
+        let remark = format!(
+            "{} is a light queue: send to a topic, and name the queue in {}",
+            send.topic,
+            properties::INNER_MULTI_DISPATCH
+        );
+        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
     }
     if !system::may_send_to(send.topic) {
         let remark =
@@ -43,6 +58,25 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         Sought::Found(target) => target,
         Sought::Made(handled) => return handled,
     };
+    if target.limits == <[Limits; 2]>::default() {
+        return store(broker, request, answers, &send, target);
+    }
+    let charge = Charge::of(broker, &send, request.body, target.limits)?;
+    let handled = store(broker, request, answers, &send, target)?;
+    if let (Done::Answered, Some(charge)) = (&handled, charge) {
+        charge.take(broker);
+    }
+    Ok(handled)
+}
+
+/// Takes a message, or a batch, that may be sent to this target.
+fn store(
+    broker: &Broker,
+    request: &Request<'_, '_>,
+    answers: &mut Answers<'_>,
+    send: &SendRequest<'_>,
+    target: Target,
+) -> Handled {
     let multi_tags = if target.multi_tags { sys_flag::MULTI_TAGS } else { 0 };
     let message = NewMessage {
         topic: send.topic,
@@ -59,13 +93,14 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
         added_properties: &[],
     };
     if send.batch {
-        return batch(broker, request, answers, message, &send, target.queue);
+        return batch::store(broker, request, answers, message, send, target);
     }
-    let found = look_through(message.properties, &send)?;
+    let found = look_through(properties::in_text(send.properties), send)?;
+    target.check(send.topic, found.message_type())?;
     let Some(group) = send.topic.strip_prefix(names::RETRY_PREFIX) else {
         return single(broker, request, answers, message, &found, target);
     };
-    if !target::is_dead(broker, group, request.header.version, &send)? {
+    if !target::is_dead(broker, group, request.header.version, send)? {
         return single(broker, request, answers, message, &found, target);
     }
     let dead_letters = match target::dead_letters(broker, group) {
@@ -75,7 +110,7 @@ pub fn send(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_
     let topic = names::dlq_topic(group);
     // RocketMQ's own mark of a message that comes back no more.
     let properties = properties::rewrite(message.properties, &[], &[(properties::DELAY, "-1")]);
-    let found = Noteworthy { delay_level: -1, ..found };
+    let found = Noteworthy { asked: Asked::level(-1), ..found };
     let message = NewMessage { topic: &topic, properties: &properties, ..message };
     single(broker, request, answers, message, &found, dead_letters)
 }
@@ -107,102 +142,167 @@ fn single(
     };
     let asked_for = message.queue_id;
     let message = NewMessage { queue_id: target.queue_id, properties, added_properties, ..message };
-    let delayed = delay::delay(broker, message.topic, target.queue_id, found.delay_level, properties)?;
-    let stored = match &delayed {
-        None => append(broker, target.queue, message.topic, &encode(broker, &message)?),
-        Some(Delayed { queue, queue_id, properties }) => {
-            let topic = system::SCHEDULE_TOPIC;
-            let waiting = NewMessage { topic, queue_id: *queue_id, properties, ..message };
-            append_delayed(broker, *queue, &encode(broker, &waiting)?)
+    let is_unique = target.unique && found.unique_key.is_some() && may_be_unique(&message);
+    let topic = message.topic;
+    let sending = |parts: &MessageParts<'_>| {
+        let fingerprint = is_unique.then(|| broker.suppression.fingerprint(topic, unique_key, parts));
+        Sending { fingerprint, topic, queue_id: asked_for, due_ms: None }
+    };
+    if let Some(named) = found.light {
+        // It asks for no time, but may be RocketMQ's way to recall another message.
+        delay::wait(broker, &found.asked)?;
+        let light = match light::seek(broker, named)? {
+            light::Sought::Found(light) => light,
+            light::Sought::Made(handled) => return handled,
+        };
+        let accepted = for_light_queues(broker, message, target, &light, sending)?;
+        return taken(broker, request, answers, topic, accepted, unique_key);
+    }
+    if found.is_half {
+        let accepted = half(broker, message, unique_key, found, sending)?;
+        return taken(broker, request, answers, topic, accepted, unique_key);
+    }
+    let place = (topic, target.queue_id);
+    let delayed = delay::delay(broker, place, &found.asked, properties, added_properties)?;
+    let accepted = match &delayed {
+        None => {
+            let parts = encode(broker, &message)?;
+            let append = |kind| append(broker, kind, target.queue, topic, &parts);
+            broker.suppression.once(broker, sending(&parts), append)
+        }
+        Some(Delayed { topic, queue, queue_id, due_ms, properties, added_properties }) => {
+            let queue_id = *queue_id;
+            let waiting = NewMessage { topic, queue_id, properties, added_properties, ..message };
+            let parts = encode(broker, &waiting)?;
+            let due_ms = (*topic == system::TIMER_TOPIC).then_some(*due_ms);
+            let append = |kind| append_delayed(broker, kind, topic, *queue, &parts);
+            broker.suppression.once(broker, Sending { due_ms, ..sending(&parts) }, append)
         }
     };
-    let Stored { stamped, end } = match stored {
-        Ok(stored) => stored,
-        Err(error) => return not_stored(broker, &error),
-    };
-    answers.sent.push_back((end, broker.clock.monotonic()));
-    let id = OffsetMessageId { store_host: message.store_host, physical_offset: stamped.physical_offset };
-    let text = id.text();
-    answers.when_durable(end, request.reply, |out| {
-        respond(request, out, text.as_str(), asked_for, stamped.queue_offset, Some(unique_key));
-    })
+    taken(broker, request, answers, topic, accepted, unique_key)
 }
 
-fn batch(
+/// Stores a message that is part of a transaction where nobody gets it, until the transaction ends.
+fn half<'a>(
+    broker: &Broker,
+    message: NewMessage<'_>,
+    unique_key: &str,
+    found: &Noteworthy<'_>,
+    sending: impl Fn(&MessageParts<'_>) -> Sending<'a>,
+) -> Result<Result<Accepted, AppendError>, Refusal> {
+    // Refused here, as its commit would be.
+    delay::wait(broker, &found.asked)?;
+    let place = (message.topic, message.queue_id);
+    let Prepared { queue, properties } =
+        transaction::prepare(broker, place, unique_key, found.producer_group, message.properties)?;
+    transaction::check_properties(properties.len() + message.added_properties.len()).map_err(illegal)?;
+    let waiting = NewMessage { topic: system::HALF_TOPIC, queue_id: 0, properties: &properties, ..message };
+    let parts = encode(broker, &waiting)?;
+    let append = |kind| transaction::append_half(broker, kind, queue, &parts);
+    Ok(broker.suppression.once(broker, sending(&parts), append))
+}
+
+/// Stores a message in its queue and in light queues.
+fn for_light_queues<'a>(
+    broker: &Broker,
+    message: NewMessage<'_>,
+    target: Target,
+    light: &[QueueId],
+    sending: impl Fn(&MessageParts<'_>) -> Sending<'a>,
+) -> Result<Result<Accepted, AppendError>, Refusal> {
+    let added = message.added_properties;
+    let properties = properties::rewrite(message.properties, &[properties::INNER_MULTI_QUEUE_OFFSET], &[]);
+    let longest = [added, &light::longest(light)].concat();
+    let roomy = NewMessage { properties: &properties, added_properties: &longest, ..message };
+    let parts = encode(broker, &roomy)?;
+    let target = (target.queue, message.topic);
+    let append = |kind| light::append(broker, kind, target, light, &parts, added);
+    Ok(broker.suppression.once(broker, sending(&parts), append))
+}
+
+/// Whether a message may be one that is not stored again: none that has been consumed before, or that could be taken
+/// for one that the broker has put where it lies.
+fn may_be_unique(message: &NewMessage<'_>) -> bool {
+    let NewMessage { topic, reconsume_times, .. } = *message;
+    reconsume_times == 0
+        && !topic.starts_with(names::RETRY_PREFIX)
+        && !topic.starts_with(names::DLQ_PREFIX)
+        && !system::holds_for_others(topic)
+}
+
+/// Answers for a message once it is durable, or the one is that was sent before. The answer names the queue that was
+/// asked for then, and the time for which that one waits.
+fn taken(
     broker: &Broker,
     request: &Request<'_, '_>,
     answers: &mut Answers<'_>,
-    outer: NewMessage<'_>,
-    send: &SendRequest<'_>,
-    queue: QueueId,
+    topic: &str,
+    accepted: Result<Accepted, AppendError>,
+    unique_key: &str,
 ) -> Handled {
-    if look_through(outer.properties, send)?.delay_level > 0 {
-        return Err(illegal("a batch cannot be delayed; send its messages one by one"));
-    }
-    if outer.topic.starts_with(names::RETRY_PREFIX) {
-        return Err(illegal("a batch cannot be sent to a retry topic; send its messages one by one"));
-    }
-    let too_large = outer.body.len() > broker.policy.message_bytes_max as usize;
-    if too_large {
-        let (body_bytes, body_bytes_max) = (outer.body.len(), broker.policy.message_bytes_max as usize);
-        return Err(illegal(MessageRefused::BodyTooLarge { body_bytes, body_bytes_max }));
-    }
-    let mut parts: Vec<MessageParts<'_>> = Vec::new();
-    for inner in inner_messages(outer.body) {
-        let inner = inner.map_err(illegal)?;
-        // RocketMQ reads a delay level from the batch alone; one of an inner message is a property like others.
-        look_through(inner.properties, send)?;
-        let message =
-            NewMessage { flag: inner.flag, body: inner.body, properties: inner.properties, ..outer };
-        parts.push(encode(broker, &message)?);
-    }
-    if parts.is_empty() {
-        return Err(illegal(MessageRefused::EmptyBody));
-    }
-    let rests: Vec<_> = parts.iter().map(MessageParts::rest).collect();
-    let records = parts.iter().zip(&rests);
-    let unit: Vec<_> =
-        records.map(|(parts, rest)| NewRecord { kind: kinds::MESSAGE, head: parts.head(), rest }).collect();
-    let mut stamps = Vec::with_capacity(unit.len());
-    let appended =
-        broker.log.append(&unit, |state, place, head| stamps.push(stamp(state, queue, &place, head)));
-    let appended = match appended {
-        Ok(appended) => appended,
+    let Accepted { stored: Stored { stamped, end }, queue_id, due_ms, is_repeated } = match accepted {
+        Ok(accepted) => accepted,
         Err(error) => return not_stored(broker, &error),
     };
-    answers.sent.push_back((appended.end, broker.clock.monotonic()));
-    let bytes = parts.iter().map(|parts| parts.len() as u64).sum();
-    broker.statistics.put(outer.topic, stamps.len() as u64, bytes);
-    let mut ids = String::with_capacity(33 * stamps.len());
-    for stamped in &stamps {
-        let id = OffsetMessageId { store_host: outer.store_host, physical_offset: stamped.physical_offset };
-        let separator = if ids.is_empty() { "" } else { "," };
-        write!(ids, "{separator}{id}").expect("writing to memory does not fail");
+    if !is_repeated {
+        answers.sent.push_back((end, broker.clock.monotonic()));
     }
-    let first = stamps.first().expect("a batch has messages").queue_offset;
-    answers.when_durable(appended.end, request.reply, |out| {
-        respond(request, out, &ids, outer.queue_id, first, None);
+    let store_host = SocketAddr::V4(broker.identity.store_host);
+    let id = OffsetMessageId { store_host, physical_offset: stamped.physical_offset };
+    let text = id.text();
+    let recall_handle = due_ms.and_then(|due_ms| recall_handle(broker, topic, due_ms, unique_key));
+    let names = Names { message_id: text.as_str(), unique_key: Some(unique_key), recall_handle };
+    answers.when_durable(end, request.reply, |out| {
+        respond(request, out, &names, queue_id, stamped.queue_offset);
+    })
+}
+
+/// What the answer to a send calls the message.
+struct Names<'a> {
+    /// Its place in the log; of a batch those of all its messages.
+    message_id: &'a str,
+    /// Absent for a batch.
+    unique_key: Option<&'a str>,
+    /// For one that waits for a time.
+    recall_handle: Option<RecallHandle<'a>>,
+}
+
+/// What a producer recalls a message by that is due at this time, if it can be: one that is no retry.
+fn recall_handle<'a>(
+    broker: &'a Broker,
+    topic: &'a str,
+    due_ms: u64,
+    unique_key: &'a str,
+) -> Option<RecallHandle<'a>> {
+    let can_be = broker.policy.recall_messages
+        && !topic.starts_with(names::RETRY_PREFIX)
+        && RecallHandle::can_name(unique_key);
+    can_be.then(|| RecallHandle {
+        topic: topic.into(),
+        broker: (&*broker.identity.broker).into(),
+        behind_due_ms: due_ms.saturating_add(1),
+        message_id: unique_key.into(),
     })
 }
 
 fn respond(
     request: &Request<'_, '_>,
     out: &mut BytesMut,
-    message_id: &str,
+    names: &Names<'_>,
     queue_id: u32,
     queue_offset: u64,
-    unique_key: Option<&str>,
 ) {
-    let fields = [
-        ("msgId", Value::Text(message_id)),
+    let handle = names.recall_handle.as_ref().map(RecallHandle::text);
+    let mut fields: SmallVec<[_; 7]> = SmallVec::from_slice(&[
+        ("msgId", Value::Text(names.message_id)),
         ("queueId", Value::Number(queue_id.into())),
         ("queueOffset", Value::Number(i64::try_from(queue_offset).unwrap_or(i64::MAX))),
         ("MSG_REGION", Value::Text(system::REGION)),
         ("TRACE_ON", Value::Text("true")),
-        ("transactionId", Value::Text(unique_key.unwrap_or_default())),
-    ];
-    let count = if unique_key.is_some() { fields.len() } else { fields.len() - 1 };
-    request.reply.success(out, &fields[..count]);
+    ]);
+    fields.extend(names.unique_key.map(|key| ("transactionId", Value::Text(key))));
+    fields.extend(handle.as_deref().map(|handle| ("recallHandle", Value::Text(handle))));
+    request.reply.success(out, &fields);
 }
 
 /// Answers for a message that the log did not take.
@@ -222,8 +322,7 @@ fn illegal(error: impl std::fmt::Display) -> Refusal {
     Refusal::new(ResponseCode::MESSAGE_ILLEGAL, error.to_string())
 }
 
-/// Properties that ask for a due time, or belong to one, begin with this.
-const TIMER_PREFIX: &str = "TIMER_";
+const NO_DELAYED_BATCH: &str = "a batch cannot be delayed; send its messages one by one";
 /// What a sender may say in a message's sysFlag: how its body is compressed. The rest says what the broker did.
 const SENDERS_FLAGS: i32 = sys_flag::COMPRESSED | sys_flag::COMPRESSION;
 
@@ -234,35 +333,57 @@ struct Noteworthy<'a> {
     unique_key: Option<&'a str>,
     /// It was consumed by POP before, and carries what that needs.
     was_popped: bool,
-    /// How long it is to wait; not at all below 1.
-    delay_level: i32,
+    /// How long it is to wait; from when its transaction is committed, if it is part of one.
+    asked: Asked<'a>,
+    /// Nobody gets it until its transaction is committed.
+    is_half: bool,
+    /// Who sends it.
+    producer_group: &'a str,
+    /// The light queues that are to hold it as well.
+    light: Option<&'a str>,
+    /// It is one of those that are consumed in the order of a key.
+    is_ordered: bool,
+}
+
+impl Noteworthy<'_> {
+    fn message_type(&self) -> MessageType {
+        MessageType::of(self.is_half, self.asked.is_to_wait(), self.is_ordered)
+    }
 }
 
 /// Goes through the properties once. What this release cannot keep its word about is refused; taken as a plain
 /// message it would do harm.
-fn look_through<'a>(properties: &'a [u8], send: &SendRequest<'_>) -> Result<Noteworthy<'a>, Refusal> {
-    let mut found = Noteworthy::default();
+fn look_through<'a>(
+    properties: impl Iterator<Item = (&'a str, &'a str)>,
+    send: &SendRequest<'a>,
+) -> Result<Noteworthy<'a>, Refusal> {
+    let mut found = Noteworthy { producer_group: send.producer_group, ..Noteworthy::default() };
     let mut is_half = false;
-    for (name, value) in Properties::new(properties).iter() {
+    for (name, value) in properties {
         match name {
             properties::UNIQ_KEY => found.unique_key = Some(value),
             properties::POP_CK => found.was_popped = true,
+            properties::SHARDING_KEY => found.is_ordered = true,
+            properties::INNER_MULTI_DISPATCH if light::may_hold(send.topic) => found.light = Some(value),
             properties::TRAN_MSG => is_half = value.eq_ignore_ascii_case("true"),
             properties::DELAY => {
-                found.delay_level =
+                found.asked.level =
                     value.parse().map_err(|_| illegal(format_args!("{value} is no delay level (DELAY)")))?;
             }
-            _ if name.starts_with(TIMER_PREFIX) => {
-                return Err(illegal(format_args!("this release has delay levels only: leave {name} out")));
-            }
-            _ => {}
+            _ => found.asked.see(name, value),
         }
     }
     // Clients before 4.6.1 leave the mark on what they send back.
-    let is_sent_back = send.reconsume_times > 0 && found.delay_level > 0;
-    if send.sys_flag & sys_flag::TRANSACTION != 0 || is_half && !is_sent_back {
-        let remark = "this release does not take transactional messages";
-        return Err(Refusal::new(ResponseCode::NO_PERMISSION, remark));
+    let is_sent_back = send.reconsume_times > 0 && found.asked.level > 0;
+    found.is_half = is_half && !is_sent_back;
+    if send.sys_flag & sys_flag::TRANSACTION != 0 && !is_half {
+        // RocketMQ goes by the property, and nobody would ever get this message.
+        return Err(illegal(
+            "sysFlag says that the message is part of a transaction; say so with TRAN_MSG too",
+        ));
+    }
+    if found.light.is_some() && (found.is_half || found.asked.is_to_wait()) {
+        return Err(illegal("a message for light queues can neither be delayed nor part of a transaction"));
     }
     Ok(found)
 }

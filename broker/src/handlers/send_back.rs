@@ -4,10 +4,12 @@
 //!  send_back ──► reader thread reads the original ──► session ──► finish ──► answer, once durable
 //! ```
 //!
+//! How long one waits: as the consumer says, by a delay level; if it leaves that to the broker, as the group's retry policy
+//! says, to the millisecond; and if there is none, by the third delay level the first time and one higher each time.
+//! RocketMQ's broker knows the last two steps only; there the policy counts for clients of the proxy.
+//!
 //! Nothing is believed about the offset of the request: a record has to begin there, be a message, and be
 //! acknowledged.
-
-use std::net::SocketAddr;
 
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::send_back::SendBack;
@@ -17,12 +19,14 @@ use skylark_protocol::message::{MessageParts, NewMessage, StoredMessage};
 use skylark_protocol::outgoing::ReplyTo;
 use skylark_storage::{AppendError, OwnedRecord, PhysicalOffset};
 
-use crate::append::{append, append_delayed};
+use crate::append::{append, append_delayed, once_more};
 use crate::broker::Broker;
 use crate::context::{Answers, Handled, Refusal, Request, refused};
-use crate::delay;
+use crate::delay::{self, Asked};
+use crate::folds::groups::RetryPolicy;
 use crate::folds::kinds;
 use crate::folds::topics::{Perm, TopicConfig};
+use crate::handlers::message_at;
 use crate::handlers::send::target::{self, Sought, Target};
 use crate::names;
 use crate::system;
@@ -60,49 +64,44 @@ pub fn send_back(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answe
     // Nobody knows how large the original is before it was read.
     let bytes = BODY_BYTES_MAX as u64;
     broker.readers.prepare(request.connection, reply, bytes, move |broker| {
-        let original = original(broker, at)?;
+        let original = message_at(broker, at)?;
         let sent_back = SentBack { reply, group, delay_level, unit_mode, times_max, original };
         Ok(move |broker: &Broker, answers: &mut Answers<'_>| finish(broker, &sent_back, answers))
     })
 }
 
-/// The message whose record begins at exactly this position. Blocks.
-fn original(broker: &Broker, at: PhysicalOffset) -> Result<OwnedRecord, Refusal> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Refusal::new(ResponseCode::SYSTEM_ERROR, format!("look message by offset failed, {at}: {why}"))
-    };
-    let record = broker.log.record_at(at).map_err(|error| failed(&error))?;
-    if record.fields.kind != kinds::MESSAGE {
-        return Err(failed(&"the record there is no message"));
-    }
-    Ok(record)
-}
-
 /// Stores the message where it comes back, or among the group's dead letters.
 fn finish(broker: &Broker, sent_back: &SentBack, answers: &mut Answers<'_>) -> Handled {
     let SentBack { reply, ref group, unit_mode, .. } = *sent_back;
-    let (target, times_max) = match seek(broker, group, unit_mode)? {
+    let retry = match seek(broker, group, unit_mode)? {
         Way::Nowhere => return answers.success(reply, &[]),
         Way::Made(handled) => return handled,
-        Way::To(retry) => (retry.target, sent_back.times_max.unwrap_or(retry.times_max)),
+        Way::To(retry) => retry,
     };
+    let times_max = sent_back.times_max.unwrap_or(retry.times_max);
     let payload = sent_back.original.payload();
     let (original, _) = StoredMessage::parse(&payload)
         .map_err(|error| Refusal::new(ResponseCode::SYSTEM_ERROR, format!("no message: {error}")))?;
+    if system::holds_for_others(original.topic) {
+        let remark = format!("a message of {} waits: nobody can have consumed it", original.topic);
+        return Err(Refusal::new(ResponseCode::SYSTEM_ERROR, remark));
+    }
     let is_dead = original.reconsume_times >= times_max || sent_back.delay_level < 0;
-    let (topic, target, level) = if is_dead {
+    let (topic, target, pause) = if is_dead {
         match target::dead_letters(broker, group) {
-            Sought::Found(target) => (names::dlq_topic(group), target, 0),
+            Sought::Found(target) => (names::dlq_topic(group), target, Pause::Level(0)),
             Sought::Made(handled) => return handled,
         }
     } else {
-        let level = match sent_back.delay_level {
-            0 => original.reconsume_times.saturating_add(FIRST_LEVEL),
-            level => level,
+        let times = original.reconsume_times;
+        let pause = match (sent_back.delay_level, retry.policy.delay_ms(times)) {
+            (0, Some(delay_ms)) => Pause::Exactly { delay_ms },
+            (0, None) => Pause::Level(times.saturating_add(FIRST_LEVEL)),
+            (level, _) => Pause::Level(level),
         };
-        (names::retry_topic(group), target, level)
+        (names::retry_topic(group), retry.target, pause)
     };
-    let end = match store(broker, &original, &topic, target, level)? {
+    let end = match store(broker, &original, &topic, target, pause)? {
         Ok(end) => end,
         Err(error) => return refused(&error),
     };
@@ -124,12 +123,23 @@ enum Way {
 struct Retry {
     target: Target,
     times_max: i32,
+    policy: RetryPolicy,
+}
+
+/// How long a message waits before it is tried again.
+#[derive(Clone, Copy)]
+enum Pause {
+    /// As those of a delay level; not at all below 1.
+    Level(i32),
+    /// As its group's retry policy says.
+    Exactly { delay_ms: u64 },
 }
 
 fn seek(broker: &Broker, group: &str, unit_mode: bool) -> Result<Way, Refusal> {
     let catalog = broker.catalog.read();
     let config = catalog.groups.get(group).ok_or_else(|| target::no_group(group))?;
     let (retry_queues, times_max) = (config.retry_queues, config.retry_times_max);
+    let policy = config.retry_policy.clone();
     if retry_queues == 0 {
         return Ok(Way::Nowhere);
     }
@@ -147,7 +157,7 @@ fn seek(broker: &Broker, group: &str, unit_mode: bool) -> Result<Way, Refusal> {
     // The topic may have been made with another number of queues than the group is configured with.
     let count = u32::try_from(queues.len()).unwrap_or(u32::MAX).clamp(1, retry_queues);
     let queue_id = broker.any() % count;
-    Ok(Way::To(Retry { target: target::target(config, queues, queue_id), times_max }))
+    Ok(Way::To(Retry { target: target::target(config, queues, queue_id), times_max, policy }))
 }
 
 /// Appends the message anew, as RocketMQ does: what the broker keeps of earlier deliveries lies in its properties.
@@ -156,9 +166,13 @@ fn store(
     original: &StoredMessage<'_>,
     topic: &str,
     target: Target,
-    level: i32,
+    pause: Pause,
 ) -> Result<Result<PhysicalOffset, AppendError>, Refusal> {
     let id = original.offset_message_id().text();
+    let level = match pause {
+        Pause::Level(level) => level,
+        Pause::Exactly { .. } => 0,
+    };
     let level_text = level.to_string();
     let known = original.properties();
     let put = [
@@ -171,28 +185,28 @@ fn store(
     let message = NewMessage {
         topic,
         queue_id: target.queue_id,
-        flag: original.flag,
-        sys_flag: original.sys_flag,
-        born_timestamp: original.born_timestamp,
-        born_host: original.born_host,
-        store_host: SocketAddr::V4(broker.identity.store_host),
-        reconsume_times: original.reconsume_times.saturating_add(1),
-        prepared_transaction_offset: 0,
-        body: original.body,
         properties: &properties,
-        added_properties: &[],
+        reconsume_times: original.reconsume_times.saturating_add(1),
+        ..once_more(broker, original)
     };
-    let delayed = delay::delay(broker, topic, target.queue_id, level, &properties)?;
+    // Of what the message asked for when it was sent, nothing counts any more.
+    let asked = match pause {
+        Pause::Level(level) => Asked::level(level),
+        Pause::Exactly { delay_ms } => Asked::exactly(delay_ms),
+    };
+    let place = (topic, target.queue_id);
+    let delayed = delay::delay(broker, place, &asked.of_taken(), &properties, &[])?;
     let stored = match &delayed {
-        None => append(broker, target.queue, topic, &encode(&message)?),
+        None => append(broker, kinds::MESSAGE, target.queue, topic, &encode(&message)?),
         Some(delayed) => {
             let waiting = NewMessage {
-                topic: system::SCHEDULE_TOPIC,
+                topic: delayed.topic,
                 queue_id: delayed.queue_id,
                 properties: &delayed.properties,
+                added_properties: &delayed.added_properties,
                 ..message
             };
-            append_delayed(broker, delayed.queue, &encode(&waiting)?)
+            append_delayed(broker, kinds::MESSAGE, delayed.topic, delayed.queue, &encode(&waiting)?)
         }
     };
     Ok(stored.map(|stored| stored.end))

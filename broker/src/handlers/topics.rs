@@ -1,6 +1,6 @@
 //! Topics: 17, 18, 21, 215, 305, 351.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use skylark_protocol::code::ResponseCode;
 use skylark_protocol::command::register::{DataVersion as WireVersion, TopicConfigTable};
@@ -10,13 +10,16 @@ use skylark_protocol::command::topics::{
 };
 use skylark_protocol::json;
 
+use crate::audit;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::changes::ControlRecord;
 use crate::context::{Answers, Done, Handled, Refusal, Request, unchanged};
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicDeleted, TopicPut};
 use crate::folds::version::DataVersion;
+use crate::message_type;
 use crate::names;
+use crate::{quotas, suppression};
 
 /// Queues of a topic, at most: each costs memory here and a pull of its own in every consumer.
 const QUEUES_MAX: u32 = 1 << 16;
@@ -82,6 +85,14 @@ fn wanted(broker: &Broker, asked: &UpdateTopic<'_>) -> Result<TopicConfig, Refus
     if broker.system_topics.contains(asked.topic) {
         return Err(invalid(format!("The topic[{}] is conflict with system topic.", asked.topic)));
     }
+    if asked.topic.starts_with(names::LIGHT_PREFIX) {
+        return Err(invalid(format!("{} is a light queue's name: those are made by messages", asked.topic)));
+    }
+    let mixed = format!("+{}={}", message_type::ATTRIBUTE, message_type::MIXED);
+    let sets_mixed = |attributes: &str| attributes.split(',').any(|change| change.trim() == mixed);
+    if !broker.policy.mixed_message_type && asked.attributes.is_some_and(sets_mixed) {
+        return Err(invalid("MIXED message type is not supported.".to_owned()));
+    }
     let queues = |name: &str, count: i32| {
         let count = u32::try_from(count).ok().filter(|count| (1..=QUEUES_MAX).contains(count));
         count.ok_or_else(|| invalid(format!("{name} must be between 1 and {QUEUES_MAX}")))
@@ -128,8 +139,8 @@ fn changes(
         .collect())
 }
 
-/// 215: deletes a topic, with every group's offsets in it. Answered once the folds have it: nothing of it is found
-/// from then on, and should it be made again, it begins behind what it held.
+/// 215: deletes a topic, with every group's offsets in it, and what groups that pop are to get of it again. Answered once
+/// the folds have it: nothing of it is found from then on, and should it be made again, it begins behind what it held.
 pub fn delete(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<'_>) -> Handled {
     let topic = TopicRequest::decode(request.header)?.topic;
     if topic.trim().is_empty() {
@@ -139,17 +150,39 @@ pub fn delete(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
         let remark = format!("The topic[{topic}] is conflict with system topic.");
         return Err(Refusal::new(ResponseCode::INVALID_PARAMETER, remark));
     }
-    let decide = |catalog: &Catalog| match catalog.topics.get(topic) {
-        Some(_) => vec![ControlRecord::of(&TopicDeleted { topic: topic.to_owned() })],
-        None => Vec::new(),
+    let by = audit::mover(broker, request);
+    let decide = |catalog: &Catalog| {
+        if catalog.topics.get(topic).is_none() {
+            return Vec::new();
+        }
+        let topics: Vec<String> = [topic.to_owned()].into_iter().chain(pop_retries(catalog, topic)).collect();
+        let lost =
+            audit::deleted(&broker.offsets.lock(), |_group, of| topics.iter().any(|topic| topic == of));
+        let deleted = topics.into_iter().map(|topic| ControlRecord::of(&TopicDeleted { topic }));
+        deleted.chain(broker.audit.record(&by, lost)).collect()
     };
     let reply = request.reply;
-    match broker.delete(decide, |overlay| overlay.forget_topic(topic)) {
+    match broker.delete(decide) {
         Ok(Some(end)) => answers.when_applied(end, reply, |out| reply.success(out, &[])),
         // As with RocketMQ, to delete what is not there is a success.
         Ok(None) => answers.success(reply, &[]),
         Err(error) => unchanged(&error),
     }
+}
+
+/// The topics from which groups get those messages of a topic again that they popped. One whose name may stand for another
+/// group and topic too, with the border between them elsewhere, stays.
+fn pop_retries(catalog: &Catalog, topic: &str) -> Vec<String> {
+    let is_another = |group: &str, of: &str| {
+        of != topic && catalog.groups.get(group).is_some() && catalog.topics.get(of).is_some()
+    };
+    let is_shared = |name: &str| {
+        let rest = name.strip_prefix(names::RETRY_PREFIX).unwrap_or(name);
+        let mut borders = rest.match_indices('_').map(|(at, _)| (&rest[..at], &rest[at + 1..]));
+        borders.any(|(group, of)| is_another(group, of))
+    };
+    let retries = catalog.groups.iter().filter_map(|(group, _)| catalog.pop_retry_topic(group, topic));
+    retries.filter(|name| *name != topic && !is_shared(name)).collect()
 }
 
 /// 351: one topic.
@@ -177,9 +210,9 @@ pub fn system(broker: &Broker, request: &Request<'_, '_>, answers: &mut Answers<
     answers.body(request.reply, TopicList { broker_addr: None, topic_list }.encode())
 }
 
-/// All topics with their version, as the wire says it.
+/// All topics but light queues, with their version, as the wire says it.
 pub fn table(catalog: &Catalog) -> TopicConfigTable {
-    let topics = catalog.topics.iter();
+    let topics = catalog.topics.iter().filter(|(name, _)| !names::is_light(name));
     TopicConfigTable {
         data_version: version_to_wire(catalog.topics.version()),
         topic_config_table: topics.map(|(name, config)| (name.to_owned(), to_wire(name, config))).collect(),
@@ -232,7 +265,12 @@ fn attributes(
     text: &str,
 ) -> Result<BTreeMap<String, String>, Refusal> {
     let wrong = |what: String| Refusal::new(ResponseCode::SYSTEM_ERROR, what);
+    let mut changed = BTreeSet::new();
     for change in text.split(',').map(str::trim).filter(|change| !change.is_empty()) {
+        let key = change.get(1..).unwrap_or_default().split('=').next().unwrap_or_default();
+        if !changed.insert(key) {
+            return Err(wrong(format!("alter duplication key. key: {key}")));
+        }
         if let Some(key) = change.strip_prefix('-') {
             check_attribute(key, None, exists).map_err(wrong)?;
             if attributes.remove(key).is_none() {
@@ -251,18 +289,20 @@ fn attributes(
     Ok(attributes)
 }
 
-/// The attributes that RocketMQ knows; what this release cannot do is refused, not kept for show.
+/// The attributes that RocketMQ knows, and ours; what this release cannot do is refused, not kept for show.
 fn check_attribute(key: &str, value: Option<&str>, exists: bool) -> Result<(), String> {
     let known = match (key, value) {
         ("queue.type" | "cleanup.policy", _) if exists => {
             return Err(format!("attempt to update an unchangeable attribute. key: {key}"));
         }
-        (_, None) => matches!(key, "message.type" | "reserve.time" | "queue.type" | "cleanup.policy"),
+        (key, value) if quotas::Attribute::of(key).is_some() => value.is_none_or(quotas::Attribute::may_be),
+        (suppression::ATTRIBUTE, value) => value.is_none_or(suppression::is_attribute_value),
+        (_, None) => {
+            matches!(key, message_type::ATTRIBUTE | "reserve.time" | "queue.type" | "cleanup.policy")
+        }
         ("queue.type", Some(value)) => value == "SimpleCQ",
         ("cleanup.policy", Some(value)) => value == "DELETE",
-        ("message.type", Some(value)) => {
-            matches!(value, "UNSPECIFIED" | "NORMAL" | "FIFO" | "DELAY" | "TRANSACTION")
-        }
+        (message_type::ATTRIBUTE, Some(value)) => message_type::is_attribute_value(value),
         ("reserve.time", Some(value)) => value.parse::<i64>().is_ok_and(|time| time >= -1),
         _ => return Err(format!("unsupported key: {key}")),
     };

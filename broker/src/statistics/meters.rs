@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::window::{Over, Series, Window};
+use crate::membership::ConnectionId;
 
 /// Totals that only grow, and what windows remember of them.
 #[derive(Debug)]
@@ -132,8 +133,26 @@ pub struct Reads {
     pub is_system: bool,
     /// See the constants.
     pub meter: Meter<5>,
-    /// Where the latest pull of each queue got to, by queue.
-    pulled: Mutex<Vec<u64>>,
+    /// What was asked for last.
+    asked: Mutex<AskedAll>,
+}
+
+/// What a group's consumers asked of a queue last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Where the latest pull got to; 0 if there was none.
+    pub next: u64,
+    /// When they asked, and over which connection.
+    pub last: Option<(Duration, ConnectionId)>,
+}
+
+/// What they asked of a topic.
+#[derive(Debug, Default)]
+struct AskedAll {
+    /// By queue.
+    queues: Vec<Asked>,
+    /// The latest pop from whichever queue has something.
+    any: Option<(Duration, ConnectionId)>,
 }
 
 impl Reads {
@@ -149,23 +168,34 @@ impl Reads {
     pub const SENT_BACK: usize = 4;
 
     fn new(is_system: bool, now: Duration) -> Self {
-        Self { is_system, meter: Meter::new(now), pulled: Mutex::default() }
+        Self { is_system, meter: Meter::new(now), asked: Mutex::default() }
     }
 
-    /// A pull of this queue got as far as `offset`. The queue has to be one of the topic's: memory is
-    /// taken for all below it.
-    pub fn pulled(&self, queue: u32, offset: u64) {
-        let mut pulled = self.pulled.lock();
-        let at = queue as usize;
-        if at >= pulled.len() {
-            pulled.resize(at + 1, 0);
+    /// Somebody asks for messages of this queue, or of any. The queue has to be one of the topic's: memory is taken for
+    /// all below it, 40 bytes each.
+    pub fn asked(&self, queue: Option<u32>, now: Duration, by: ConnectionId) {
+        let mut asked = self.asked.lock();
+        match queue {
+            Some(queue) => asked.queue(queue).last = Some((now, by)),
+            None => asked.any = Some((now, by)),
         }
-        pulled[at] = offset;
+    }
+
+    /// A pull of this queue got as far as `offset`. The queue has to be one of the topic's.
+    pub fn pulled(&self, queue: u32, offset: u64) {
+        self.asked.lock().queue(queue).next = offset;
+    }
+
+    /// What was asked of this queue last.
+    pub fn last_asked(&self, queue: u32) -> Asked {
+        let asked = self.asked.lock();
+        let known = asked.queues.get(queue as usize).copied().unwrap_or_default();
+        Asked { last: known.last.max(asked.any), ..known }
     }
 
     /// Where the latest pull of this queue got to; 0 if there was none.
     pub fn pull_offset(&self, queue: u32) -> u64 {
-        self.pulled.lock().get(queue as usize).copied().unwrap_or(0)
+        self.last_asked(queue).next
     }
 
     pub(super) fn got(&self, messages: u64, bytes: u64, waited: Duration) {
@@ -175,5 +205,15 @@ impl Reads {
 
     pub(super) fn sent_back(&self) {
         self.meter.add([0, 0, 0, 0, 1]);
+    }
+}
+
+impl AskedAll {
+    fn queue(&mut self, queue: u32) -> &mut Asked {
+        let at = queue as usize;
+        if at >= self.queues.len() {
+            self.queues.resize(at + 1, Asked::default());
+        }
+        &mut self.queues[at]
     }
 }

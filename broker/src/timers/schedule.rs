@@ -10,14 +10,19 @@ use crate::broker::Broker;
 use crate::folds::timers::Watermark;
 
 /// Above every key.
-const LAST: TimerKey = TimerKey { due: u64::MAX, at: PhysicalOffset::new(u64::MAX) };
+pub(super) const LAST: TimerKey = TimerKey { due: u64::MAX, at: PhysicalOffset::new(u64::MAX) };
 
 /// What is next, ascending.
 pub(super) enum Upcoming {
     /// Behind their turn, by position.
     Late(Vec<Timer>),
     /// By key.
-    InTurn(Vec<Timer>),
+    InTurn {
+        timers: Vec<Timer>,
+        /// Nothing else that is pending has a key that is not above it. Whatever has a higher one may have fired, and
+        /// was not looked at.
+        complete_to: TimerKey,
+    },
 }
 
 /// How many timers are looked at together. No limit changes what fires, or in which order: only how often memory and
@@ -43,6 +48,9 @@ pub(super) struct Schedule {
 ///
 /// Invariant: every pending timer of the source whose key is not above `complete_to` is among `timers`. What lies above
 /// is unknown, so that nothing above it may fire: the watermark would count what was never seen as fired.
+///
+/// A look asks the source once. After a clock was ahead, any number of timers that have fired may lie between the mark
+/// and the next one that has not: they are passed as the clock comes to them, and no look waits for all of them.
 struct Known {
     /// Ascending.
     timers: VecDeque<Timer>,
@@ -64,22 +72,24 @@ impl Default for Limits {
 
 impl Schedule {
     /// What is next among the timers below `applied`, which the index has to have: it may have more. Whatever has to
-    /// fire before the last of them is among them.
+    /// fire before the last of them is among them, and whatever is due by now unless there are many: then more is
+    /// known at the next look.
     ///
     /// # Errors
     /// When a file cannot be asked, or is missing until it is built again: a timer in it could be passed over.
     pub(super) fn look(
         &mut self,
         broker: &Broker,
-        mark: Watermark,
+        mark: &Watermark,
         applied: PhysicalOffset,
+        now_ms: u64,
     ) -> Result<Upcoming, SealedError> {
         let limit = self.limits.turn;
         let unclear = self.clear_to.max(mark.covered()).max(mark.floor())..applied;
         let index = broker.index.read();
         let late_in_memory = index.late_timers(unclear.clone(), mark.through(), limit);
         let mut in_memory = Known::nothing(mark);
-        in_memory.read_on(mark, applied, limit, |after| Ok(index.timers(after, u64::MAX, limit)))?;
+        in_memory.read_on(mark, applied, now_ms, limit, |after| Ok(index.timers(after, u64::MAX, limit)))?;
         let sealed = index.sealed();
         drop(index);
 
@@ -88,8 +98,14 @@ impl Schedule {
             return Ok(Upcoming::Late(late));
         }
         self.clear_to = applied;
-        let ahead = self.ahead.look(&sealed, mark, applied, limit)?;
-        Ok(Upcoming::InTurn(in_memory.merged(ahead, applied)))
+        let ahead = self.ahead.look(&sealed, mark, applied, now_ms, limit)?;
+        let (timers, complete_to) = in_memory.merged(ahead, applied);
+        Ok(Upcoming::InTurn { timers, complete_to })
+    }
+
+    /// Another turn begins: what was behind its turn is in it, and was not read ahead.
+    pub(super) fn turn_again(&mut self) {
+        self.ahead = Ahead::default();
     }
 
     /// Pending timers within `places`, by position, and where to look for more if there may be any.
@@ -99,7 +115,7 @@ impl Schedule {
     pub(super) fn pending_within(
         &self,
         broker: &Broker,
-        mark: Watermark,
+        mark: &Watermark,
         places: Range<PhysicalOffset>,
     ) -> Result<(Vec<Timer>, Option<PhysicalOffset>), SealedError> {
         let limit = self.limits.carry;
@@ -117,23 +133,27 @@ impl Schedule {
 
 impl Known {
     /// Nothing that has yet to fire is known.
-    fn nothing(mark: Watermark) -> Self {
+    fn nothing(mark: &Watermark) -> Self {
         Self { timers: VecDeque::new(), complete_to: mark.through() }
     }
 
-    /// Asks the source, which gives `limit` timers behind a key, ascending, until a pending one below `applied` is
-    /// known, or all are.
+    /// Asks the source, which gives `limit` timers behind a key, ascending, if no pending one below `applied` is known,
+    /// and the clock has come to where what is known ends.
     fn read_on(
         &mut self,
-        mark: Watermark,
+        mark: &Watermark,
         applied: PhysicalOffset,
+        now_ms: u64,
         limit: usize,
-        timers: impl Fn(TimerKey) -> Result<Vec<Timer>, SealedError>,
+        timers: impl FnOnce(TimerKey) -> Result<Vec<Timer>, SealedError>,
     ) -> Result<(), SealedError> {
         // What has fired is known as well; what became visible behind its turn is late, and found as such.
         self.complete_to = self.complete_to.max(mark.through());
         self.timers.retain(|timer| timer.key > mark.through() && mark.is_pending(timer.key));
-        while self.complete_to < LAST && !self.timers.iter().any(|timer| timer.key.at < applied) {
+        // Behind the mark there is always a look, which says what to wait for.
+        let is_reached = self.complete_to.due <= now_ms || self.complete_to == mark.through();
+        let has_some = self.timers.iter().any(|timer| timer.key.at < applied);
+        if self.complete_to < LAST && is_reached && !has_some {
             let found = timers(self.complete_to)?;
             // The last one that was found, whether it is pending or not: behind it there may be others that are.
             let last = found.last().filter(|_| found.len() >= limit);
@@ -143,16 +163,14 @@ impl Known {
         Ok(())
     }
 
-    /// The timers below `applied` of both sources, ascending, as far as both are known.
-    ///
-    /// Nothing only if there is nothing: of a source that is not known completely, one such timer is.
-    fn merged(&self, other: &Self, applied: PhysicalOffset) -> Vec<Timer> {
+    /// The timers below `applied` of both sources, ascending, as far as both are known, and how far that is.
+    fn merged(&self, other: &Self, applied: PhysicalOffset) -> (Vec<Timer>, TimerKey) {
         let complete_to = self.complete_to.min(other.complete_to);
         let both = self.timers.iter().chain(&other.timers);
         let mut merged: Vec<Timer> =
             both.filter(|timer| timer.key.at < applied && timer.key <= complete_to).copied().collect();
         merged.sort_unstable();
-        merged
+        (merged, complete_to)
     }
 }
 
@@ -161,13 +179,14 @@ impl Ahead {
     fn look(
         &mut self,
         sealed: &SealedSegments,
-        mark: Watermark,
+        mark: &Watermark,
         applied: PhysicalOffset,
+        now_ms: u64,
         limit: usize,
     ) -> Result<&Known, SealedError> {
         let known = self.asked.take().filter(|(end, _)| *end == sealed.end()).map(|(_, known)| known);
         let mut known = known.unwrap_or_else(|| Known::nothing(mark));
-        known.read_on(mark, applied, limit, |after| sealed.timers(after, u64::MAX, limit))?;
+        known.read_on(mark, applied, now_ms, limit, |after| sealed.timers(after, u64::MAX, limit))?;
         Ok(&self.asked.insert((sealed.end(), known)).1)
     }
 }
@@ -189,3 +208,6 @@ fn by_position(
     found.truncate(limit);
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,32 +1,30 @@
 //! What timers become: a control record and messages, appended as one unit.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use skylark_index::{QueueId, Timer};
-use skylark_protocol::message::record::BODY_BYTES_MAX;
+use skylark_protocol::message::record::{BODY_BYTES_MAX, PROPERTIES_BYTES_MAX};
 use skylark_protocol::message::{MessageParts, NewMessage, StoredMessage, properties};
-use skylark_storage::{AppendError, NewRecord, PhysicalOffset, ReadError};
+use skylark_storage::{AppendError, PhysicalOffset, ReadError};
 use tracing::error;
 
-use crate::append::stamp;
+use crate::append::{append_behind, once_more};
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::changes::ControlRecord;
-use crate::folds::kinds;
-use crate::folds::timers::FiredTimer;
+use crate::folds::timers::{FiredTimer, TURNS_BYTES_MAX};
 use crate::system;
 
 /// Messages in a unit.
 pub(super) const MESSAGES_MAX: usize = 256;
 /// Bytes of a unit with more than one message: a flush, and a stage for senders, is not to be long.
 const BYTES_MAX: u64 = 1 << 20;
-/// What a message may take beyond the record that its timer names: another topic's name, its share of the control
-/// record, and the filling.
-const BESIDE_BYTES_MAX: u64 = 192;
+/// What a message may take beyond the record that its timer names: another topic's name, the times of its waiting, its
+/// share of the control record, and the filling.
+const BESIDE_BYTES_MAX: u64 = 256;
 /// What the control record may take beside those shares.
-const CONTROL_BYTES_MAX: u64 = 128;
+const CONTROL_BYTES_MAX: u64 = 128 + TURNS_BYTES_MAX;
 
 /// A delayed message, as it was read.
 pub(super) struct Waiting {
@@ -95,13 +93,17 @@ impl Waiting {
 impl<'a> Parsed<'a> {
     /// What the record says that the timer has fired.
     pub(super) fn fired(&self) -> FiredTimer {
-        let place = self.message.map(|message| (message.queue_id, message.queue_offset));
-        let (queue, queue_offset) = place.unwrap_or_default();
-        FiredTimer { at: self.timer.key.at.get(), queue, queue_offset }
+        let level = |message: &StoredMessage<'_>| match message.topic {
+            system::SCHEDULE_TOPIC => message.queue_id.saturating_add(1),
+            _ => 0,
+        };
+        let place = self.message.map(|message| (level(&message), message.queue_offset));
+        let (level, queue_offset) = place.unwrap_or_default();
+        FiredTimer { at: self.timer.key.at.get(), level, queue_offset }
     }
 
-    /// The message as its consumers get it; none if its topic is gone.
-    pub(super) fn due(&self, catalog: &Catalog) -> Option<Draft<'a>> {
+    /// The message as its consumers get it at this time; none if its topic is gone.
+    pub(super) fn due(&self, catalog: &Catalog, now_ms: u64) -> Option<Draft<'a>> {
         let message = self.message?;
         let known = message.properties();
         let topic = known.get(properties::REAL_TOPIC)?;
@@ -111,35 +113,42 @@ impl<'a> Parsed<'a> {
         let queue_id =
             if (asked as usize) < queues.len() { asked } else { asked % config.write_queues.max(1) };
         let queue = *queues.get(queue_id as usize)?;
-        let properties = properties::rewrite(message.properties, &[properties::TIMER_OUT_MS], &[]).into();
+        let properties = delivered(&message, now_ms).into();
         Some(Draft { queue, queue_id, topic, properties, message })
     }
 
     /// The delayed message once more, to wait as before.
     pub(super) fn again(&self, catalog: &Catalog) -> Option<Draft<'a>> {
         let message = self.message?;
-        let queue = *catalog.queues(system::SCHEDULE_TOPIC)?.get(message.queue_id as usize)?;
+        let queue = *catalog.queues(message.topic)?.get(message.queue_id as usize)?;
         let (queue_id, topic, properties) = (message.queue_id, message.topic, message.properties.into());
         Some(Draft { queue, queue_id, topic, properties, message })
     }
 }
 
+/// The properties of a message that is delivered at this time, as RocketMQ leaves them: from one with a level nothing is
+/// missing but the due time; one that asked for a time keeps everything, and gets the times of its waiting, unless
+/// they have no room.
+fn delivered(message: &StoredMessage<'_>, now_ms: u64) -> Vec<u8> {
+    if message.topic == system::SCHEDULE_TOPIC {
+        return properties::rewrite(message.properties, &[properties::TIMER_OUT_MS], &[]);
+    }
+    let (since, until) = (message.store_timestamp.to_string(), now_ms.to_string());
+    let times = [(properties::TIMER_ENQUEUE_MS, &*since), (properties::TIMER_DEQUEUE_MS, &*until)];
+    let properties = properties::rewrite(message.properties, &[], &times);
+    if properties.len() > PROPERTIES_BYTES_MAX { message.properties.to_vec() } else { properties }
+}
+
 impl Draft<'_> {
     fn encode(&self, broker: &Broker) -> Option<MessageParts<'_>> {
         let Self { ref message, queue_id, topic, ref properties, .. } = *self;
+        let prepared_transaction_offset = message.prepared_transaction_offset;
         let message = NewMessage {
             topic,
             queue_id,
-            flag: message.flag,
-            sys_flag: message.sys_flag,
-            born_timestamp: message.born_timestamp,
-            born_host: message.born_host,
-            store_host: SocketAddr::V4(broker.identity.store_host),
-            reconsume_times: message.reconsume_times,
-            prepared_transaction_offset: message.prepared_transaction_offset,
-            body: message.body,
             properties,
-            added_properties: &[],
+            prepared_transaction_offset,
+            ..once_more(broker, message)
         };
         // It was taken with this body, whatever the limit has become since.
         let parts = message.parts(BODY_BYTES_MAX);
@@ -163,23 +172,8 @@ pub(super) fn append(
     record: &ControlRecord,
     drafts: &[Draft<'_>],
 ) -> Result<Appended, AppendError> {
-    let messages: Vec<(&Draft<'_>, MessageParts<'_>)> =
-        drafts.iter().filter_map(|draft| Some((draft, draft.encode(broker)?))).collect();
-    let rests: Vec<_> = messages.iter().map(|(_, parts)| parts.rest()).collect();
-    let payload = [&*record.payload];
-    let mut unit = vec![NewRecord { kind: record.kind, head: &[], rest: &payload }];
-    unit.extend(messages.iter().zip(&rests).map(|((_, parts), rest)| NewRecord {
-        kind: kinds::MESSAGE,
-        head: parts.head(),
-        rest,
-    }));
-    let appended = broker.log.append(&unit, |state, place, head| {
-        if let Some((draft, _)) = place.index.checked_sub(1).and_then(|index| messages.get(index)) {
-            stamp(state, draft.queue, &place, head);
-        }
-    })?;
-    for (draft, parts) in &messages {
-        broker.statistics.put(draft.topic, 1, parts.len() as u64);
-    }
-    Ok(Appended { end: appended.end, messages: messages.len() })
+    let encoded = drafts.iter().filter_map(|draft| Some((draft.queue, draft.topic, draft.encode(broker)?)));
+    let messages: Vec<_> = encoded.collect();
+    let end = append_behind(broker, record, &messages)?;
+    Ok(Appended { end, messages: messages.len() })
 }

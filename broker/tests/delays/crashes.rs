@@ -1,4 +1,5 @@
-//! Delays under crashes, from one seed: each acknowledged message is delivered once, and not early.
+//! Delays under crashes and clocks that are set, from one seed: each acknowledged message is delivered once, not early,
+//! and as soon as it is due.
 //!
 //! `SKYLARK_SEED=n` runs one seed, `SKYLARK_SEEDS=n` so many.
 
@@ -9,19 +10,22 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use skylark_broker::config::Settings;
+use skylark_broker::engine::Next;
 use skylark_broker::folds::payload::Payload;
 use skylark_broker::folds::timers::TimersFired;
-use skylark_broker::timers::{Carried, Next};
+use skylark_broker::timers::Carried;
 use skylark_index::TimerKey;
 use skylark_protocol::code::RequestCode;
 use skylark_storage::{NewRecord, PhysicalOffset, Step};
 
-use super::world::{World, level};
+use super::world::{START_MS, World, level, timer};
 use crate::support::raw::send_fields;
 
 const SEGMENT_BYTES: u64 = 65_536;
 const STEPS: u32 = 600;
 const SEEDS: u64 = 150;
+/// How far clocks are set ahead of the beginning, at most.
+const SET_MS_MAX: u64 = 300_000;
 /// Seconds of the levels used here.
 const DELAYS_MS: [u64; 4] = [1000, 2000, 5000, 60_000];
 
@@ -51,7 +55,8 @@ fn number_of(body: &[u8]) -> u64 {
 fn forge(world: &World, key: TimerKey) {
     let broker = world.broker();
     let mark = broker.timers.folded.lock().mark();
-    let forged = TimersFired { mark: mark.fired(key.max(mark.through()), world.end()), fired: Vec::new() };
+    let through = key.max(mark.through());
+    let forged = TimersFired { mark: mark.fired(through, world.end()), fired: Vec::new(), bytes: 0 };
     let payload = forged.encode();
     let rest: [&[u8]; 1] = [&payload];
     broker
@@ -78,10 +83,15 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
                 let asked = random.random_range(0..DELAYS_MS.len());
                 let number = told.sent;
                 told.sent += 1;
-                told.due_ms.insert(number, world.now_ms() + DELAYS_MS[asked]);
+                let (delay_ms, properties) = if random.random() {
+                    (DELAYS_MS[asked], level(i32::try_from(asked).unwrap() + 1))
+                } else {
+                    let delay_ms = random.random_range(1..DELAYS_MS[asked]);
+                    (delay_ms, timer("TIMER_DELAY_MS", delay_ms))
+                };
+                told.due_ms.insert(number, world.now_ms() + delay_ms);
                 let body = format!("{number} {}", "x".repeat(random.random_range(0..600)));
-                let level = level(i32::try_from(asked).unwrap() + 1);
-                let fields = send_fields("t", 0, &level);
+                let fields = send_fields("t", 0, &properties);
                 let opaque = world.submit(RequestCode::SEND_MESSAGE_V2, &fields, body.as_bytes());
                 told.open.insert(opaque, number);
             }
@@ -109,7 +119,11 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
                 listen(&mut world, &mut told);
             }
             880..960 => world.clock.advance(Duration::from_millis(random.random_range(0..400))),
-            960..970 => world.clock.advance(Duration::from_secs(random.random_range(1..30))),
+            960..966 => world.clock.advance(Duration::from_secs(random.random_range(1..30))),
+            966..970 => {
+                let set_ms = START_MS + random.random_range(0..SET_MS_MAX);
+                world.clock.set_wall_ms(set_ms);
+            }
             970..985 => {
                 let below = world.broker().applied.get().align_down(SEGMENT_BYTES);
                 let broker = &world.running.broker;
@@ -137,9 +151,13 @@ fn run(seed: u64, fault: Fault) -> (u64, u32) {
         }
     }
     crash(&mut world, &mut told, true);
-    for _ in 0..4 {
-        world.advance(30_000);
+    for back_ms in [0, SET_MS_MAX / 2, SET_MS_MAX] {
+        world.clock.set_wall_ms(START_MS + SET_MS_MAX - back_ms);
+        world.fire();
+        check(&mut world, &told);
     }
+    let last_ms = told.due_ms.values().max().copied().unwrap_or(0);
+    world.clock.set_wall_ms(last_ms.max(world.now_ms()) + 1);
     assert_eq!(world.fire(), Next::Arrival, "nothing is left to wait for");
     check(&mut world, &told);
     crash(&mut world, &mut told, true);
@@ -175,7 +193,7 @@ fn check(world: &mut World, told: &Told) {
             due_ms - message.stored_at
         );
     }
-    for number in &told.acknowledged {
+    for number in told.acknowledged.iter().filter(|number| told.due_ms[number] < world.now_ms()) {
         assert!(delivered.contains_key(number), "{number} was acknowledged, and not delivered");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use skylark_broker::changes::ControlRecord;
 use skylark_broker::config::Settings;
+use skylark_broker::engine::Next;
 use skylark_broker::folds::topics::{TopicConfig, TopicDeleted, TopicPut};
-use skylark_broker::timers::Next;
 use skylark_protocol::code::RequestCode;
 
 use super::world::{START_MS, World, level};
@@ -156,11 +156,21 @@ fn the_largest_message_can_be_delayed() {
     let small = Settings { segment_bytes: Some(65_536), ..Settings::default() };
     let mut world = World::new(6, small);
     let unit_bytes_max = usize::try_from(world.broker().log.unit_bytes_max()).unwrap();
-    let mut taken = 0;
-    for bytes in (unit_bytes_max - 1500..unit_bytes_max).step_by(5) {
-        taken += usize::from(world.send(&topic, &level(1), &vec![1; bytes]).code == 0);
+    // The record beside it grows with each time that the clock is set back.
+    for turn in 0..60 {
+        world.clock.set_wall_ms(START_MS + 1_000_000 - turn * 5000);
+        assert_eq!(world.send("turns", &level(1), b"x").code, 0);
+        world.advance(1001);
     }
-    assert!(taken > 100, "{taken}");
+    assert_eq!(world.pulled("turns", 0).len(), 60);
+    let mut taken = 0;
+    // Alone in its unit, or two in one.
+    for most in [unit_bytes_max / 2, unit_bytes_max] {
+        for bytes in (most - 4000..most).step_by(10) {
+            taken += usize::from(world.send(&topic, &level(1), &vec![1; bytes]).code == 0);
+        }
+    }
+    assert!(taken > 500, "{taken}");
     assert_eq!(world.advance(1_000_000), Next::Arrival);
     assert_eq!(world.pulled(&topic, 0).len(), taken);
     assert_eq!(world.broker().timers.undeliverable(), 0);

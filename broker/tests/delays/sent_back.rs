@@ -2,6 +2,7 @@
 
 use skylark_broker::config::Settings;
 use skylark_protocol::code::RequestCode;
+use skylark_protocol::message::OffsetMessageId;
 use skylark_protocol::outgoing::Value;
 
 use super::world::{Pulled, START_MS, World, level};
@@ -135,6 +136,26 @@ fn nothing_comes_back_from_an_offset_that_is_no_message() {
     assert_eq!(retried(&mut world).len(), 0);
     // The group's retry topic was made by its first request, and nothing else was appended.
     assert!(world.end().get() - before < 4096 * 3, "{before} to {}", world.end());
+}
+
+/// It would come before its time, or although it is recalled or rolled back.
+#[test]
+fn what_waits_cannot_be_sent_back() {
+    let (mut world, _) = with_message();
+    let half = "TRAN_MSG\u{1}true\u{2}PGROUP\u{1}P\u{2}";
+    for (properties, waits_in) in [
+        (level(5), "SCHEDULE_TOPIC_XXXX"),
+        ("TIMER_DELAY_SEC\u{1}60\u{2}".to_owned(), "rmq_sys_wheel_timer"),
+        (half.to_owned(), "RMQ_SYS_TRANS_HALF_TOPIC"),
+    ] {
+        let sent = world.send("orders", &properties, b"waits");
+        let id: OffsetMessageId = sent.fields["msgId"].parse().unwrap();
+        let answer = send_back(&mut world, id.physical_offset, &[]);
+        assert_eq!(answer.code, 1, "{properties}");
+        assert!(answer.remark.contains(waits_in), "{answer:?}");
+    }
+    world.advance(30_000);
+    assert_eq!(retried(&mut world).len(), 0);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! Timers that would go with the log's old end are appended again.
 
 use skylark_broker::config::Settings;
-use skylark_broker::timers::{Carried, CarryError, Next};
+use skylark_broker::engine::Next;
+use skylark_broker::timers::{Carried, CarryError};
 use skylark_protocol::code::RequestCode;
 use skylark_storage::PhysicalOffset;
+use skylark_storage::device::Space;
 
-use super::world::{START_MS, World, level};
+use super::world::{START_MS, World, level, timer};
 use crate::support::raw::send_fields;
 
 const SEGMENT_BYTES: u64 = 65_536;
@@ -133,4 +135,49 @@ fn retention_takes_no_message_that_waits() {
     all.sort_unstable();
     assert_eq!(all, (0..sent).collect::<Vec<_>>());
     assert_eq!(world.broker().timers.undeliverable(), 0);
+}
+
+/// Above the watermark for retention, below that for senders.
+const TIGHT: Space = Space { total_bytes: 100 << 20, available_bytes: 12 << 20 };
+
+#[test]
+fn segments_full_of_timers_are_trimmed_on_a_disk_near_its_watermark() {
+    let mut world = world();
+    assert_eq!(world.send("t", "", b"makes the topic").code, 0);
+    let due_ms = START_MS + 300 * 86_400_000;
+    let mut sent = 0;
+    while world.end().get() < 8 * SEGMENT_BYTES {
+        let body = format!("{sent} {}", "x".repeat(200));
+        assert_eq!(world.send("t", &timer("TIMER_DELIVER_MS", due_ms + sent), body.as_bytes()).code, 0);
+        sent += 1;
+    }
+    // What is left holds a few segments, far less than what waits: room comes from trims alone.
+    world.disk.set_space_left(Some(4 * SEGMENT_BYTES));
+    world.broken.set_space(Some(TIGHT));
+    let (begin, end) = (world.broker().log.frontiers().trimmed, world.end());
+    let mut held = end.since(begin);
+    for _ in 0..24 {
+        world.advance(5000);
+        assert_eq!(world.send("other", "", b"x").code, 0, "senders go on");
+        held = held.max(world.end().since(world.broker().log.frontiers().trimmed));
+    }
+    let trimmed = world.broker().log.frontiers().trimmed;
+    assert!(
+        trimmed > end,
+        "all that waited has gone once around: the log begins at {trimmed}, it ended at {end}"
+    );
+    assert!(held <= end.since(begin) + 3 * SEGMENT_BYTES, "{held}");
+    // Once in a turn of retention, however little it frees: two minutes are twelve turns.
+    let carried = world.end().since(end);
+    assert!(carried <= 14 * SEGMENT_BYTES, "trims chase their own tail: {carried} bytes were appended again");
+    assert_eq!(world.broker().timers.folded.lock().pending().messages, sent);
+
+    world.disk.set_space_left(None);
+    world.broken.set_space(None);
+    world.crash(true);
+    assert_eq!(world.broker().timers.folded.lock().pending().messages, sent);
+    world.advance(301 * 86_400_000);
+    let pulled = world.pulled("t", 0);
+    let arrived: Vec<_> = pulled.iter().map(|message| number(&message.body)).collect();
+    assert_eq!(arrived, (0..sent).collect::<Vec<_>>(), "in the order of their times");
 }

@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use skylark_broker::broker::{Broker, Running};
 use skylark_broker::config::{Config, Settings};
+use skylark_broker::engine::Next;
 use skylark_broker::session::ClientSession;
-use skylark_broker::timers::Next;
 use skylark_protocol::code::RequestCode;
-use skylark_protocol::frame::{self, FRAME_BYTES_MAX};
+use skylark_protocol::frame::{self, Encoding, FRAME_BYTES_MAX};
+use skylark_protocol::header::FLAG_ONEWAY;
 use skylark_protocol::message::StoredMessage;
-use skylark_protocol::outgoing::Value;
+use skylark_protocol::outgoing::{Outgoing, Value};
 use skylark_protocol::transport::{Listener, Outbox, Peer, Session};
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
@@ -21,7 +23,7 @@ use skylark_storage::device::{File, Files, Space};
 use skylark_storage::{Clock, PhysicalOffset, Step};
 
 use crate::support::layer::{Layer, Layered};
-use crate::support::raw::{Answer, pull_fields, request, send_fields};
+use crate::support::raw::{Answer, pull_fields, request, send_fields, topic_fields};
 
 pub const START_MS: u64 = 1_700_000_000_000;
 
@@ -34,6 +36,8 @@ pub struct Pulled {
     pub born_at: i64,
     pub reconsume_times: i32,
     pub flag: i32,
+    pub sys_flag: i32,
+    pub prepared_transaction_offset: i64,
     pub body: Vec<u8>,
     pub properties: BTreeMap<String, String>,
     pub id: String,
@@ -144,6 +148,23 @@ impl World {
         opaque
     }
 
+    /// Hands in a request that is not to be answered.
+    pub fn one_way(&mut self, code: RequestCode, fields: &[(&str, Value<'_>)]) {
+        let mut bytes = BytesMut::new();
+        let request = Outgoing {
+            encoding: Encoding::Json,
+            code: code.0,
+            opaque: self.next_opaque,
+            flag: FLAG_ONEWAY,
+            remark: None,
+            fields,
+        };
+        request.write(0, &mut bytes);
+        self.next_opaque += 1;
+        let (frame, _) = frame::decode(&bytes, FRAME_BYTES_MAX).unwrap().unwrap();
+        self.session.receive(frame, &mut self.out).unwrap();
+    }
+
     /// Lets the session write what it can by now.
     pub fn poll(&mut self) {
         self.session.poll(&mut Context::from_waker(Waker::noop()), &mut self.out).unwrap();
@@ -185,6 +206,17 @@ impl World {
             rest = &rest[length..];
         }
         answers
+    }
+
+    /// Makes or changes a topic, and says what is answered.
+    pub fn put_topic(&mut self, topic: &str, queues: u32, attributes: &str) -> Answer {
+        let fields = topic_fields(topic, queues, attributes);
+        self.submit(RequestCode::UPDATE_AND_CREATE_TOPIC, &fields, b"");
+        self.settle();
+        // There is no nameserver to hear of it.
+        let broker = self.broker();
+        broker.registered.publish(broker.applied.get());
+        self.answers().pop().expect("a request is answered")
     }
 
     /// Sends a message to queue 0.
@@ -230,6 +262,8 @@ impl From<&StoredMessage<'_>> for Pulled {
             born_at: message.born_timestamp,
             reconsume_times: message.reconsume_times,
             flag: message.flag,
+            sys_flag: message.sys_flag,
+            prepared_transaction_offset: message.prepared_transaction_offset,
             body: message.body.to_vec(),
             properties: properties.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             id: message.offset_message_id().to_string(),
@@ -303,4 +337,14 @@ fn connect(running: &Running) -> ClientSession {
 /// The properties of a message that asks for a delay level.
 pub fn level(level: i32) -> String {
     format!("DELAY\u{1}{level}\u{2}")
+}
+
+/// The properties of a message that asks for a time in this way.
+pub fn timer(way: &str, value: u64) -> String {
+    format!("{way}\u{1}{value}\u{2}")
+}
+
+/// A property that is the unique key.
+pub fn key(key: &str) -> String {
+    format!("UNIQ_KEY\u{1}{key}\u{2}")
 }

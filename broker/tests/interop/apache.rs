@@ -56,8 +56,13 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts one on an empty directory, with its defaults as far as clients can tell.
+    /// Starts one on an empty directory, with its defaults as far as clients can tell, and has it registered.
     pub(crate) fn start(class_path: &str, nameserver: SocketAddr) -> Self {
+        Self::start_with(class_path, nameserver, &[])
+    }
+
+    /// The same, with these lines in its configuration.
+    pub(crate) fn start_with(class_path: &str, nameserver: SocketAddr, lines: &[&str]) -> Self {
         let directory = directory();
         let home = directory.path();
         // The broker listens on a port two below its own and on one above as well.
@@ -73,11 +78,15 @@ impl Broker {
             format!("storePathRootDir={}", home.join("store").display()),
             // A busy machine keeps sends waiting for more than the default fifth of a second.
             "waitTimeMillsInSendQueue=10000".to_owned(),
+            // What ours does without being asked.
+            "enablePropertyFilter=true".to_owned(),
             // The default gigabyte is of no use to a handful of topics.
             "mappedFileSizeCommitLog=16777216".to_owned(),
         ];
-        fs::write(home.join("broker.conf"), settings.join("\n")).expect("the directory is writable");
+        let settings = [settings.join("\n"), lines.join("\n")].join("\n");
+        fs::write(home.join("broker.conf"), settings).expect("the directory is writable");
         let process = Self::launch(class_path, home);
+        registered(nameserver);
         Self { process, directory, address }
     }
 
@@ -108,9 +117,13 @@ pub(crate) struct Apache {
 impl Apache {
     /// Starts both, empty.
     pub(crate) fn start(class_path: &str) -> Self {
+        Self::start_with(class_path, &[])
+    }
+
+    /// The same, with these lines in the broker's configuration.
+    pub(crate) fn start_with(class_path: &str, lines: &[&str]) -> Self {
         let nameserver = NameServer::start(class_path);
-        let broker = Broker::start(class_path, nameserver.address);
-        registered(nameserver.address);
+        let broker = Broker::start_with(class_path, nameserver.address, lines);
         let (nameserver_address, broker_address) = (nameserver.address, broker.address);
         Self {
             server: broker,

@@ -82,6 +82,8 @@ impl Client {
             Self::Go { program } => {
                 let mut command = Command::new(program);
                 command.args(["-namesrv", &nameserver.to_string(), "-broker", &broker.to_string()]);
+                // Consumers of all messages keep their offsets there.
+                command.env("HOME", home);
                 command.arg(format!("-timeout={}s", scenario.limit.as_secs()));
                 command.args(scenario.option.iter().map(|(key, value)| format!("-{key}={value}")));
                 command.arg(scenario.name);
@@ -100,8 +102,19 @@ impl Client {
 
     /// Runs scenarios at the same time, each to its end, and asserts what they found.
     pub(crate) fn check(&self, target: &Target, scenarios: &[Scenario]) {
+        self.check_operated(target, scenarios, |_first| ());
+    }
+
+    /// As [`check`](Self::check), with an operator who does what the first of the scenarios asks for.
+    pub(crate) fn check_operated(
+        &self,
+        target: &Target,
+        scenarios: &[Scenario],
+        operator: impl FnOnce(&mut Process),
+    ) {
         let start = |scenario| self.start(target.nameserver(), target.broker(), target.scratch(), scenario);
-        let running: Vec<Process> = scenarios.iter().map(start).collect();
+        let mut running: Vec<Process> = scenarios.iter().map(start).collect();
+        operator(running.first_mut().expect("there is a scenario"));
         let verdicts =
             running.into_iter().zip(scenarios).map(|(process, scenario)| verdict(process, scenario));
         let failures: Vec<String> = verdicts.filter_map(Result::err).collect();

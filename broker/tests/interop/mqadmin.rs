@@ -45,7 +45,8 @@ const APACHE: &str = "Apache";
 pub(crate) fn compare() {
     let Some(class_path) = toolchain::apache() else { return };
     let Some(client) = JavaClient::built() else { return };
-    let skylark = Server::start();
+    // The watermarks that the tools show: Apache's, which are our defaults too.
+    let skylark = Server::start_with(&["--disk-clean-percent=85", "--disk-refuse-percent=90"]);
     let apache = Apache::start(class_path);
     let mut tool = Tool::start(client, &skylark);
     let sides = [

@@ -11,6 +11,9 @@ use crate::support::server::Server;
 use crate::target::Target;
 use crate::toolchain;
 
+/// For a scenario or a line of it: scenarios give up before that, and say what is missing.
+pub(crate) const LIMIT: Duration = Duration::from_secs(900);
+
 /// The official Java client against `server`.
 #[derive(Clone, Copy)]
 pub(crate) struct JavaClient {
@@ -63,12 +66,11 @@ impl JavaClient {
         options: &[String],
         checks: &[&str],
     ) {
-        let limit = Duration::from_secs(300);
         let mut process =
             self.start_at(target.nameserver(), target.scratch(), scenario, options, |_command| ());
         let mut lines = Vec::new();
         loop {
-            let line = process.line(limit, |_line| true);
+            let line = process.line(LIMIT, |_line| true);
             if line == "kill" {
                 target.kill_and_restart();
             }
@@ -78,7 +80,7 @@ impl JavaClient {
                 break;
             }
         }
-        let mut finished = process.finish(limit);
+        let mut finished = process.finish(LIMIT);
         finished.lines.splice(0..0, lines);
         verdict_of(finished, checks, &target.transcript());
     }
@@ -91,7 +93,7 @@ impl JavaClient {
         options: &[String],
         checks: &[&str],
     ) -> Finished {
-        self.check_within(Duration::from_secs(240), server, scenario, options, checks)
+        self.check_within(LIMIT, server, scenario, options, checks)
     }
 
     /// As [`check`](Self::check) with its own limit.

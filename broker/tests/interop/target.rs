@@ -22,10 +22,15 @@ pub(crate) enum Target {
 impl Target {
     /// Ours, unless `SKYLARK_INTEROP_AGAINST=apache`; Apache's only if it can be had.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_with(&[], &[])
+    }
+
+    /// The same, ours with these options, Apache's with these lines in its configuration.
+    pub(crate) fn start_with(options: &[&str], lines: &[&str]) -> Option<Self> {
         if std::env::var_os("SKYLARK_INTEROP_AGAINST").is_none_or(|wish| wish != "apache") {
-            return Some(Self::Skylark(Box::new(Server::start())));
+            return Some(Self::Skylark(Box::new(Server::start_with(options))));
         }
-        let servers = Box::new(Apache::start(toolchain::apache()?));
+        let servers = Box::new(Apache::start_with(toolchain::apache()?, lines));
         let scratch = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("the build directory is writable");
         Some(Self::Apache { servers, scratch })
     }

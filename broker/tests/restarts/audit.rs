@@ -68,7 +68,7 @@ fn held(world: &World) -> BTreeMap<(String, u32), BTreeMap<u64, Held>> {
     for group in log.scan(log.frontiers().trimmed) {
         let group = group.expect("the log can be read");
         for (at, record) in group.records() {
-            if record.header.fields().kind == kinds::MESSAGE {
+            if kinds::is_message(record.header.fields().kind) {
                 let (message, _) = StoredMessage::parse(record.payload).unwrap();
                 let queue = held.entry((message.topic.to_owned(), message.queue_id)).or_default();
                 queue.insert(message.queue_offset, (at.get(), message.body.to_vec()));
@@ -83,7 +83,7 @@ pub fn audit(world: &mut World) {
     let held = held(world);
     for ((topic, queue), range) in ranges(world) {
         let is_readable = world.broker().catalog.read().topics.get(&topic).is_some();
-        if !is_readable || topic == system::SCHEDULE_TOPIC {
+        if !is_readable || system::holds_timers(&topic) {
             continue;
         }
         let mut offset = range.start;

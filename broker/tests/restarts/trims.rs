@@ -89,9 +89,10 @@ fn the_older_snapshot_and_no_index_file_tell_the_same_of_it() {
     for (snapshot, indexes) in [(true, false), (false, true), (true, true)] {
         let disk = world.disk.crash();
         let snapshots = disks::snapshots(&disk);
-        assert_eq!(snapshots.len(), 2);
+        // The power cut may have undone the removal of one before them.
+        assert!(snapshots.len() >= 2);
         if snapshot {
-            disks::lose(&disk, &snapshots[1..]);
+            disks::lose(&disk, &snapshots[snapshots.len() - 1..]);
         }
         if indexes {
             disks::lose(&disk, &disks::index_files(&disk));

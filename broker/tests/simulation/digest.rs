@@ -14,6 +14,7 @@ pub struct Digest {
     pub heads: u64,
     pub lock_owners: u64,
     pub timers: u64,
+    pub pops: u64,
     pub queues: Vec<(String, u32, Range<u64>)>,
 }
 
@@ -36,6 +37,7 @@ impl Digest {
             heads: running.dispatcher.heads().hash(),
             lock_owners: catalog.lock_owners.hash(),
             timers: broker.timers.folded.lock().hash(),
+            pops: broker.pops.folded.lock().hash(),
             queues,
         }
     }

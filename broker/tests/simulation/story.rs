@@ -19,6 +19,18 @@ pub struct Sent {
     /// The highest that it has shown since it was sent.
     pub wall_high: u64,
     pub fate: Fate,
+    /// What became of its recall, if there was one.
+    pub recall: Option<Recalled>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recalled {
+    /// The broker said so.
+    Sure,
+    /// It said that it cannot be.
+    Not,
+    /// It is under way, or nobody knows.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use skylark_broker::system;
 use skylark_protocol::message::StoredMessage;
 use skylark_storage::{CommitLog, Group, PhysicalOffset};
 
-use super::story::{Fate, QueueName, Story, recognise};
+use super::story::{Fate, QueueName, Recalled, Story, recognise};
 
 /// Every message there has ever been, trimmed ones too: it is read before anything is trimmed.
 #[derive(Debug, Default)]
@@ -90,7 +90,7 @@ impl Truth {
             if fields.kind.is_internal() {
                 continue;
             }
-            if fields.kind == kinds::MESSAGE {
+            if kinds::is_message(fields.kind) {
                 let (message, _) = StoredMessage::parse(record.payload).expect("a message");
                 self.message(at, &message, story);
                 continue;
@@ -115,11 +115,11 @@ impl Truth {
 
     fn message(&mut self, at: PhysicalOffset, message: &StoredMessage<'_>, story: &Story) {
         let (name, offset, item) = placed(at, message);
-        if name.0 != system::SCHEDULE_TOPIC {
+        if !system::holds_timers(&name.0) {
             story.check_due(item.number, &name.0);
         }
         let is_first = message.reconsume_times == 0 && !name.0.starts_with('%');
-        if is_first && name.0 != system::SCHEDULE_TOPIC {
+        if is_first && !system::holds_timers(&name.0) {
             let before = self.places.insert(item.number, (name.clone(), offset));
             assert_eq!(before, None, "{} is there twice: {name:?} at {offset}", item.number);
         }
@@ -143,6 +143,14 @@ impl Truth {
     pub fn check(&self, story: &Story, trimmed: PhysicalOffset) {
         for (sent, number) in story.sent.iter().zip(0..) {
             let place = self.places.get(&number);
+            match sent.recall {
+                Some(Recalled::Sure) => {
+                    assert_eq!(place, None, "{number} was recalled, and delivered");
+                    continue;
+                }
+                Some(Recalled::Unknown) => continue,
+                Some(Recalled::Not) | None => {}
+            }
             match (sent.fate, sent.delay_ms) {
                 (Fate::Acknowledged(offset, at), None) => {
                     let (name, offset) = ((sent.topic.to_owned(), sent.queue), offset);
@@ -161,7 +169,7 @@ impl Truth {
             let mut latest = None;
             let plain = |item: &&Item| story.sent[usize::try_from(item.number).unwrap()].delay_ms.is_none();
             for item in queue.items.values().filter(plain).filter(|_| !name.0.starts_with('%')) {
-                if name.0 == system::SCHEDULE_TOPIC {
+                if system::holds_timers(&name.0) {
                     continue;
                 }
                 assert!(latest < Some(item.number), "{name:?}: {} is out of order", item.number);
@@ -197,7 +205,7 @@ impl Truth {
 
 fn for_messages(group: &Group, mut each: impl FnMut(QueueName, u64, Item)) {
     for (at, record) in group.records() {
-        if record.header.fields().kind == kinds::MESSAGE {
+        if kinds::is_message(record.header.fields().kind) {
             let (message, _) = StoredMessage::parse(record.payload).expect("a message");
             let (name, offset, item) = placed(at, &message);
             each(name, offset, item);

@@ -8,9 +8,9 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use skylark_broker::broker::{Broker, Running, StartError};
 use skylark_broker::config::{Config, Settings};
+use skylark_broker::engine::Next;
 use skylark_broker::registrar::Registrar;
 use skylark_broker::session::ClientService;
-use skylark_broker::timers::Next;
 use skylark_nameserver::{NameServer, NameServerService};
 use skylark_protocol::memory::{Link, MemoryNetwork, Side};
 use skylark_protocol::transport::{Connector, Listener};
@@ -22,14 +22,14 @@ use skylark_storage::{Clock, PhysicalOffset, Step};
 use super::cast::Cast;
 use super::clients::follower::Habit;
 use super::clients::operator::GROUPS;
-use super::clients::producer::LEVELS;
+use super::clients::producer::{Delay, LEVELS};
 use super::clients::{
     Client, FLEETING, Follower, Orderly, RETRY_TOPIC, RETURNING_GROUP, STEADY, Scene, orderly,
 };
 use super::digest::Digest;
 use super::disks;
 use super::eager::Eager;
-use super::story::{Fate, Story};
+use super::story::{Fate, Recalled, Story};
 use super::truth::Truth;
 use crate::support::layer::Layered;
 
@@ -45,6 +45,8 @@ pub enum Fault {
     CommitsForgotten,
     /// A delayed message is delivered when the clock shows less than its due time.
     ClockAhead,
+    /// A message is called recalled of whose recall the broker was not told.
+    RecallsLost,
 }
 
 /// What a run came to.
@@ -52,6 +54,8 @@ pub enum Fault {
 pub struct Report {
     pub acknowledged: u64,
     pub delayed: u64,
+    /// Messages that the broker said are recalled.
+    pub recalled: u64,
     pub sent: u64,
     pub seen: u64,
     pub back: u64,
@@ -68,6 +72,7 @@ impl Report {
     pub fn add(&mut self, other: &Self) {
         self.acknowledged += other.acknowledged;
         self.delayed += other.delayed;
+        self.recalled += other.recalled;
         self.sent += other.sent;
         self.seen += other.seen;
         self.back += other.back;
@@ -155,6 +160,7 @@ impl World {
             restored: 0,
             trimmed: PhysicalOffset::ZERO,
         };
+        world.cast.producer.keeps_recalls = fault == Fault::RecallsLost;
         world.start();
         world.connect();
         world.cast.operator.make_groups();
@@ -181,6 +187,7 @@ impl World {
         Report {
             acknowledged: sent.iter().filter(acknowledged).count() as u64,
             delayed: sent.iter().filter(acknowledged).filter(|sent| sent.delay_ms.is_some()).count() as u64,
+            recalled: sent.iter().filter(|sent| sent.recall == Some(Recalled::Sure)).count() as u64,
             sent: sent.len() as u64,
             seen: self.story.seen.len() as u64,
             back: self.story.back.values().map(|count| count.sure).sum(),
@@ -608,7 +615,7 @@ impl World {
         self.connect();
         let Self { cast, story, clock, .. } = self;
         for _ in 0..messages {
-            cast.producer.send_to(STEADY.0, 0, None, story, clock.wall_ms());
+            cast.producer.send_to(STEADY.0, 0, Delay::None, story, clock.wall_ms());
         }
         self.rest();
         let acknowledged = |sent: &&super::story::Sent| matches!(sent.fate, Fate::Acknowledged(..));

@@ -170,6 +170,20 @@ pub fn send_fields<'a>(topic: &'a str, queue: u32, properties: &'a str) -> Vec<(
     ]
 }
 
+/// The fields of a request to make or change a topic.
+pub fn topic_fields<'a>(topic: &'a str, queues: u32, attributes: &'a str) -> Vec<(&'static str, Value<'a>)> {
+    vec![
+        ("topic", Value::Text(topic)),
+        ("defaultTopic", Value::Text("TBW102")),
+        ("readQueueNums", queues.into()),
+        ("writeQueueNums", queues.into()),
+        ("perm", Value::Number(6)),
+        ("topicFilterType", Value::Text("SINGLE_TAG")),
+        ("order", Value::Flag(false)),
+        ("attributes", Value::Text(attributes)),
+    ]
+}
+
 /// The fields of a pull that brings its own subscription and does not wait.
 pub fn pull_fields<'a>(
     group: &'a str,

@@ -87,6 +87,8 @@ impl Server {
         command.arg("serve").arg("--data").arg(self.data());
         command.arg("--listen").arg(self.broker().to_string());
         command.arg("--namesrv-listen").arg(self.nameserver().to_string());
+        // What else lies on this machine's disk is no matter of the tests; options go before the environment.
+        command.env("SKYLARK_DISK_CLEAN_PERCENT", "100").env("SKYLARK_DISK_REFUSE_PERCENT", "100");
         command.args(&self.options);
         command
     }

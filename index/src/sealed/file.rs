@@ -4,11 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use skylark_storage::{File, Files, LogId, PhysicalOffset};
 
 use super::SealedError;
 use super::layout::{EntryItem, Item, PAGE_BYTES, Page, RunItem, SealedRun, Section, Summary, file_name};
 use super::pages::{FileId, Pages};
+use super::segments::NextTimer;
 use crate::directory::RunRef;
 use crate::spine::DEPTH_MAX;
 
@@ -17,6 +19,8 @@ pub(crate) struct SealedFile {
     id: FileId,
     files: Arc<dyn Files>,
     pub(crate) summary: Summary,
+    /// As of the last question. A look behind an earlier key finds its way anew.
+    pub(crate) next_timer: Mutex<Option<NextTimer>>,
 }
 
 /// Everything a file says about runs.
@@ -39,7 +43,12 @@ impl SealedFile {
     pub(crate) fn new(files: &Arc<dyn Files>, summary: Summary) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(0);
         // Relaxed: a number of its own is all that is asked for.
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), files: Arc::clone(files), summary }
+        Self {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            files: Arc::clone(files),
+            summary,
+            next_timer: Mutex::new(None),
+        }
     }
 
     /// Opens the file of a segment, which is not read but for its header. None if there is none, or one that is not

@@ -120,7 +120,7 @@ impl SealedSegments {
     /// # Errors
     /// As for [`SealedSegments::keys`].
     pub fn timers(&self, after: TimerKey, until_due: u64, limit: usize) -> Result<Vec<Timer>, SealedError> {
-        let mut first = First::new(limit);
+        let mut heads = Vec::new();
         for slot in &self.list.slots {
             let file = slot.file()?;
             let summary = &file.summary;
@@ -128,13 +128,41 @@ impl SealedSegments {
             if !has_some || summary.newest_due < after.due || summary.oldest_due > until_due {
                 continue;
             }
-            let start = file.timers_until(&self.pages, after)?;
-            file.walk(&self.pages, start, |item: TimerItem| {
+            let NextTimer { index, timer, .. } = file.next_timer(&self.pages, after)?;
+            heads.extend(timer.filter(|timer| timer.key.due <= until_due).map(|timer| (timer, index, file)));
+        }
+        // Of files that begin behind all that is wanted nothing is read: one whose timers are spread over a year has none
+        // among those of the next moment.
+        heads.sort_unstable_by_key(|(timer, ..)| *timer);
+        let mut first = First::new(limit);
+        for (timer, index, file) in heads {
+            if !first.offer(timer) {
+                break;
+            }
+            file.walk(&self.pages, index + 1, |item: TimerItem| {
                 let timer = file.timer(item);
                 timer.key.due <= until_due && first.offer(timer)
             })?;
         }
         Ok(first.into_sorted())
+    }
+
+    /// The timer with this key, if there is one. Asks the file of its segment alone.
+    ///
+    /// # Errors
+    /// As for [`SealedSegments::keys`].
+    pub fn timer(&self, key: TimerKey) -> Result<Option<Timer>, SealedError> {
+        let place = self.list.slots.partition_point(|slot| slot.span().end <= key.at);
+        let slot = self.list.slots.get(place).filter(|slot| slot.span().base <= key.at);
+        let Some(file) = slot.map(Slot::file).transpose()? else { return Ok(None) };
+        let count = file.summary.count(Section::Timers);
+        if !(file.summary.oldest_due..=file.summary.newest_due).contains(&key.due) {
+            return Ok(None);
+        }
+        let timer = |index| Ok(file.timer(file.item(&self.pages, index)?));
+        let index = partition_point(0, count, |index| Ok(timer(index)?.key < key))?;
+        let timer = (index < count).then(|| timer(index)).transpose()?;
+        Ok(timer.filter(|timer| timer.key == key))
     }
 
     /// The first `limit` timers of records within `places` whose keys are at or below `until`, in the order of their
@@ -182,6 +210,17 @@ impl SealedSegments {
     }
 }
 
+/// Where the timers of a file go on.
+#[derive(Clone, Copy)]
+pub(crate) struct NextTimer {
+    /// Behind this key.
+    after: TimerKey,
+    /// Behind so many timers.
+    index: u32,
+    /// The first of them; none if there are no more.
+    timer: Option<Timer>,
+}
+
 impl SealedFile {
     /// Adds what has a key of this hash, newest first.
     fn keys(
@@ -212,11 +251,26 @@ impl SealedFile {
         Ok(())
     }
 
-    /// How many timers there are up to `key`, itself included.
-    fn timers_until(&self, pages: &Pages, key: TimerKey) -> Result<u32, SealedError> {
-        partition_point(0, self.summary.count(Section::Timers), |index| {
-            Ok(self.timer(self.item(pages, index)?).key <= key)
-        })
+    /// The first timer behind `after`. Whoever goes on from there is answered from memory until that one's turn has
+    /// come, and then from a place close by.
+    fn next_timer(&self, pages: &Pages, after: TimerKey) -> Result<NextTimer, SealedError> {
+        let known = self.next_timer.lock().filter(|known| known.after <= after);
+        if let Some(known) = known.filter(|known| known.timer.is_none_or(|timer| timer.key > after)) {
+            return Ok(known);
+        }
+        let count = self.summary.count(Section::Timers);
+        let timer = |index| Ok(self.timer(self.item(pages, index)?));
+        let (mut low, mut step) = (known.map_or(0, |known| known.index), 1_u32);
+        let mut high = low;
+        while high < count && timer(high)?.key <= after {
+            low = high + 1;
+            high = low.saturating_add(step);
+            step = step.saturating_mul(2);
+        }
+        let index = partition_point(low, high.min(count), |index| Ok(timer(index)?.key <= after))?;
+        let next = NextTimer { after, index, timer: (index < count).then(|| timer(index)).transpose()? };
+        *self.next_timer.lock() = Some(next);
+        Ok(next)
     }
 
     fn timer(&self, item: TimerItem) -> Timer {

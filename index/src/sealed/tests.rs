@@ -468,3 +468,20 @@ fn a_segment_that_never_got_its_file_can_be_trimmed() {
     }
     assert_eq!(index.range(busy), 30..40);
 }
+
+#[test]
+fn what_was_asked_for_before_changes_no_answer() {
+    let log = Log::new(3, 40);
+    let all = log.index().sealed().timers(TimerKey::default(), u64::MAX, usize::MAX).unwrap();
+    assert_eq!(all.len(), 3 * 21);
+    let index = log.index();
+    // Forwards, backwards and across.
+    let across = (0..all.len()).map(|n| n * 37 % all.len());
+    for place in (0..all.len()).chain((0..all.len()).rev()).chain(across) {
+        for limit in [1, 5] {
+            let found = index.sealed().timers(all[place].key, u64::MAX, limit).unwrap();
+            let expected = &all[place + 1..all.len().min(place + 1 + limit)];
+            assert_eq!(found, expected, "behind {place}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use super::layout::{
     file_name, page_crc,
 };
 use crate::active::ActiveSegment;
+use crate::due::Due;
 use crate::queue::Queues;
 
 /// The names of the queues that have runs in a segment.
@@ -76,6 +77,7 @@ fn fill(file: &dyn File, log: LogId, segment: &ActiveSegment, names: &Names) -> 
         .collect();
     let topic_bytes: usize = names.topics.iter().map(|topic| topic.len()).sum();
     let oldest_stored_at = if segment.len() > 0 { segment.stored_at(0) } else { 0 };
+    let (oldest_due, newest_due) = segment.due.bounds().unwrap_or_default();
     let summary = Summary {
         log_id: log,
         number: segment.number(),
@@ -84,8 +86,8 @@ fn fill(file: &dyn File, log: LogId, segment: &ActiveSegment, names: &Names) -> 
         created_at: segment.created_at(),
         oldest_stored_at,
         newest_stored_at: segment.newest_stored_at().unwrap_or(0),
-        oldest_due: segment.due.first().map_or(0, |&(due, _)| due),
-        newest_due: segment.due.last().map_or(0, |&(due, _)| due),
+        oldest_due,
+        newest_due,
         counts: [names.runs.len(), topic_bytes, segment.len(), segment.keys.len(), segment.timers.len()]
             .map(narrow),
     };
@@ -143,8 +145,8 @@ fn fill(file: &dyn File, log: LogId, segment: &ActiveSegment, names: &Names) -> 
     }
     out.end_section()?;
 
-    for &(_, position) in &segment.due {
-        let timer = segment.timers.at(position);
+    for due in segment.due.first(Due { ms: 0, position: 0 }, usize::MAX) {
+        let timer = segment.timers.at(due.position);
         out.item(TimerItem {
             due: timer.due.into(),
             record_at: timer.record_at.into(),

@@ -113,6 +113,7 @@ fn what_makes_no_sense_is_refused() {
         (with(vec![queue(runs(5, &[3, 4]), none())]), "too few runs"),
         (with(vec![queue(runs(5, &[3, 4, 6]), none())]), "a run that is not sealed"),
         (with(vec![queue(runs(5, &[4, 3, 5]), none())]), "runs out of order"),
+        (with(vec![queue(runs(5, &[3, 4, 0]), none())]), "the newest was trimmed, and an older one was not"),
         (with(vec![queue(runs(u32::MAX, &[1]), none())]), "too deep"),
         (with(vec![queue(none(), runs(1, &[1]))]), "trimmed, but not before the oldest"),
     ] {

@@ -1,5 +1,7 @@
 //! Properties: `name 0x01 value 0x02`, repeated.
 
+use std::ops::Range;
+
 use bytes::BufMut;
 
 /// Ends a property.
@@ -39,6 +41,8 @@ names! {
     CONSUME_START_TIME = "CONSUME_START_TIME": "Added by consumers.";
     INNER_NUM = "INNER_NUM": "How many messages an inner batch has.";
     INNER_BASE = "INNER_BASE": "First offset of an inner batch.";
+    INNER_MULTI_DISPATCH = "INNER_MULTI_DISPATCH": "Light queues that hold the message as well, separated by commas.";
+    INNER_MULTI_QUEUE_OFFSET = "INNER_MULTI_QUEUE_OFFSET": "Its offset in each of them, in their order.";
     CHECK_IMMUNITY_TIME = "CHECK_IMMUNITY_TIME_IN_SECONDS": "No check of the transaction before.";
     TRANSACTION_ID = "__transactionId__": "Id of the transaction.";
     TRANSACTION_CHECK_TIMES = "TRANSACTION_CHECK_TIMES": "Checks made so far.";
@@ -51,6 +55,7 @@ names! {
     CLUSTER = "CLUSTER": "Cluster that stored the message.";
     MSG_TYPE = "MSG_TYPE": "`reply` for reply messages.";
     POP_CK = "POP_CK": "Check point of a popped message.";
+    FIRST_POP_TIME = "1ST_POP_TIME": "When a message was popped for the first time, in milliseconds.";
     SHARDING_KEY = "__SHARDINGKEY": "What orders messages into queues.";
     TIMER_DELAY_SEC = "TIMER_DELAY_SEC": "Delay in seconds.";
     TIMER_DELAY_MS = "TIMER_DELAY_MS": "Delay in milliseconds.";
@@ -66,6 +71,7 @@ names! {
     BORN_TIMESTAMP = "BORN_TIMESTAMP": "When it was sent, when a gateway passed it on.";
     DLQ_ORIGIN_TOPIC = "DLQ_ORIGIN_TOPIC": "Topic of a dead letter.";
     DLQ_ORIGIN_MESSAGE_ID = "DLQ_ORIGIN_MESSAGE_ID": "Offset message id of a dead letter.";
+    RESENT_DEAD_LETTER = "SKYLARK_DEAD_LETTER": "Offset message id of the dead letter that this one was sent again for.";
 }
 
 /// Properties, borrowed from their bytes.
@@ -83,39 +89,78 @@ impl<'a> Properties<'a> {
 
     /// Names and values in their order.
     pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let mut rest = self.0;
-        std::iter::from_fn(move || {
-            loop {
-                if rest.is_empty() {
-                    return None;
-                }
-                let end = memchr::memchr(PROPERTY_END, rest).unwrap_or(rest.len());
-                let entry = &rest[..end];
-                rest = rest.get(end + 1..).unwrap_or_default();
-                if let Some(property) = split(entry) {
-                    return Some(property);
-                }
-            }
+        self.raw().filter_map(|(name, value)| {
+            Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
         })
     }
 
-    /// What a message is found by: its unique key, and each of its business keys.
-    pub fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let (mut unique, mut keys) = (None, "");
-        for (name, value) in self.iter() {
-            match name {
-                UNIQ_KEY => unique = Some(value),
-                KEYS => keys = value,
-                _ => {}
+    fn raw(&self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> + use<'a> {
+        let bytes = self.0;
+        places(bytes).map(|(name, value)| (&bytes[name], &bytes[value]))
+    }
+
+    /// The values of these properties, found in one go.
+    pub fn pick<const N: usize>(&self, names: [&str; N]) -> [Option<&'a str>; N] {
+        let mut found = [None; N];
+        for (name, value) in self.raw() {
+            if let Some(place) = names.iter().position(|known| known.as_bytes() == name)
+                && let Ok(value) = std::str::from_utf8(value)
+            {
+                found[place] = Some(value);
             }
         }
-        unique.into_iter().chain(keys.split(KEY_SEPARATOR).filter(|key| !key.is_empty()))
+        found
+    }
+
+    /// What a message is found by; see [`index_keys`].
+    pub fn index_keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let [unique, business] = self.pick([UNIQ_KEY, KEYS]);
+        index_keys(unique, business)
     }
 
     /// The value of a property.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        self.iter().filter(|(known, _)| *known == name).last().map(|(_, value)| value)
+        let [value] = self.pick([name]);
+        value
     }
+}
+
+/// Names and values in their order, of properties that are known to be text: each is not looked at for it again.
+pub fn in_text(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    places(text.as_bytes()).map(|(name, value)| (&text[name], &text[value]))
+}
+
+/// Where names and values stand. Separators are searched for once for all of them: what stands between is short.
+fn places(bytes: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
+    let mut separators = memchr::memchr2_iter(NAME_END, PROPERTY_END, bytes);
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut name_end = None;
+        loop {
+            let end = match separators.next() {
+                Some(at) if bytes[at] == NAME_END => {
+                    name_end.get_or_insert(at);
+                    continue;
+                }
+                Some(at) => at,
+                None if start < bytes.len() => bytes.len(),
+                None => return None,
+            };
+            let name_start = std::mem::replace(&mut start, end + 1);
+            if let Some(name_end) = name_end.take()
+                && name_start < name_end
+                && name_end + 1 < end
+            {
+                return Some((name_start..name_end, name_end + 1..end));
+            }
+        }
+    })
+}
+
+/// What a message is found by: its unique key, and each of its business keys, as [`UNIQ_KEY`] and [`KEYS`] say them.
+pub fn index_keys<'a>(unique: Option<&'a str>, business: Option<&'a str>) -> impl Iterator<Item = &'a str> {
+    let business = business.unwrap_or_default().split(KEY_SEPARATOR).filter(|key| !key.is_empty());
+    unique.into_iter().chain(business)
 }
 
 /// Writes properties anew, without those in `remove` and with those in `put` behind the rest.
@@ -138,11 +183,6 @@ pub fn rewrite(properties: &[u8], remove: &[&str], put: &[(&str, &str)]) -> Vec<
     }
     put.iter().for_each(|(name, value)| write(name, value, &mut written));
     written
-}
-
-fn split(entry: &[u8]) -> Option<(&str, &str)> {
-    let (name, value) = parts(entry)?;
-    Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?))
 }
 
 /// Name and value of an entry, neither of them empty.
@@ -174,6 +214,7 @@ mod tests {
     fn check(bytes: &str, expected: &[(&str, &str)]) {
         let found: Vec<_> = Properties::new(bytes.as_bytes()).iter().collect();
         assert_eq!(found, expected, "{bytes:?}");
+        assert_eq!(in_text(bytes).collect::<Vec<_>>(), expected, "{bytes:?}, as text");
     }
 
     #[test]
@@ -184,6 +225,10 @@ mod tests {
         check("\u{1}1\u{2}plain\u{2}\u{2}d\u{1}1\u{1}2", &[("d", "1\u{1}2")]);
         assert_eq!(Properties::new(b"a\x011\x02a\x012\x02").get("a"), Some("2"));
         assert_eq!(Properties::new(b"a\x01\xFF\x02b\x01x\x02").get("a"), None);
+        assert_eq!(
+            Properties::new(b"a\x011\x02b\x012\x02a\x01\xFF\x02").pick(["b", "c", "a"]),
+            [Some("2"), None, Some("1")]
+        );
     }
 
     fn check_rewrite(bytes: &str, remove: &[&str], put: &[(&str, &str)], expected: &str) {
@@ -236,6 +281,11 @@ mod tests {
                 .collect();
             kept.iter().for_each(|(name, value)| write(name, value, &mut bytes));
             prop_assert_eq!(Properties::new(&bytes).iter().collect::<Vec<_>>(), kept);
+        }
+
+        #[test]
+        fn no_text_panics(text: String) {
+            prop_assert!(in_text(&text).eq(Properties::new(text.as_bytes()).iter()));
         }
 
         #[test]

@@ -43,8 +43,13 @@ pub const TOPIC_BYTES_MAX: usize = 127;
 /// Longest properties: their length is an `i16`.
 pub const PROPERTIES_BYTES_MAX: usize = 32_767;
 
+/// First bytes of a stored message, which say in which queue it lies and where.
+pub const PLACE_BYTES: usize = QUEUE_OFFSET_AT + 8;
+
 const HEAD_BYTES: usize = 64;
 const HEAD_BYTES_V6: usize = 76;
+const BODY_CRC_AT: usize = 8;
+const QUEUE_ID_AT: usize = 12;
 const QUEUE_OFFSET_AT: usize = 20;
 const PHYSICAL_OFFSET_AT: usize = 28;
 /// Bytes of a record with IPv4 hosts beside body, topic and properties.
@@ -117,6 +122,12 @@ pub enum MessageError {
     /// The topic is not UTF-8.
     #[error("the topic is not UTF-8")]
     Topic,
+    /// A property that the broker has written does not say what it has to.
+    #[error("its property {name} does not say what it has to")]
+    Property {
+        /// Which one.
+        name: &'static str,
+    },
 }
 
 impl<'a> StoredMessage<'a> {
@@ -387,6 +398,28 @@ impl<'a> NewMessage<'a> {
     }
 }
 
+impl<'a> MessageParts<'a> {
+    /// The same message with other added properties: some, and no longer than those it was encoded with.
+    ///
+    /// # Panics
+    /// When they are longer, or there were none.
+    #[must_use]
+    pub fn with_added(&self, added: &'a [u8]) -> Self {
+        let less = self.added_properties.len().checked_sub(added.len());
+        let less = less.expect("what is added takes no more than what was encoded");
+        assert!(!added.is_empty(), "a separator may stand in front of it");
+        let mut parts = Self { added_properties: added, ..self.clone() };
+        let total = i32::try_from(parts.len()).expect("shorter than what had a length");
+        parts.head[..4].copy_from_slice(&total.to_be_bytes());
+        let (topic, length) =
+            parts.topic[..parts.topic_bytes].split_last_chunk_mut().expect("two bytes follow the topic");
+        debug_assert!(!topic.is_empty());
+        let less = i16::try_from(less).expect("less than what had a length");
+        *length = (i16::from_be_bytes(*length) - less).to_be_bytes();
+        parts
+    }
+}
+
 #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
 impl MessageParts<'_> {
     /// The head: up to and including storeTimestamp, with zeros where [`fill_head`] writes.
@@ -406,6 +439,17 @@ impl MessageParts<'_> {
         ]
     }
 
+    /// The body, as it was sent.
+    pub fn body(&self) -> &[u8] {
+        self.body
+    }
+
+    /// Checksum of the body, as it is stored.
+    pub fn body_crc(&self) -> u32 {
+        let crc = self.head[BODY_CRC_AT..].first_chunk().expect("the head is longer than its first fields");
+        u32::from_be_bytes(*crc)
+    }
+
     /// Bytes of the whole.
     pub fn len(&self) -> usize {
         self.head_bytes + self.rest().iter().map(|piece| piece.len()).sum::<usize>()
@@ -421,6 +465,15 @@ impl MessageParts<'_> {
         }
         whole
     }
+}
+
+/// Gives a stored message another place: that in a queue which holds it as well.
+///
+/// # Panics
+/// When `head` is shorter than [`PLACE_BYTES`].
+pub fn renumber(head: &mut [u8], queue_id: u32, queue_offset: u64) {
+    head[QUEUE_ID_AT..QUEUE_ID_AT + 4].copy_from_slice(&queue_id.to_be_bytes());
+    head[QUEUE_OFFSET_AT..QUEUE_OFFSET_AT + 8].copy_from_slice(&queue_offset.to_be_bytes());
 }
 
 /// Fills in what only the append knows. `head` is exactly what [`MessageParts::head`] gave.

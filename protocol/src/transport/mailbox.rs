@@ -1,6 +1,7 @@
 //! What other tasks leave for a session.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 pub struct Mailbox<T> {
     inner: Mutex<Inner<T>>,
     capacity: usize,
+    unread: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -30,7 +32,7 @@ impl<T> Mailbox<T> {
     /// An empty mailbox for at most `capacity` pieces of mail.
     pub fn new(capacity: usize) -> Self {
         let inner = Inner { mail: VecDeque::new(), reader: None, closed: false };
-        Self { inner: Mutex::new(inner), capacity }
+        Self { inner: Mutex::new(inner), capacity, unread: AtomicUsize::new(0) }
     }
 
     /// Leaves a piece of mail and wakes the session.
@@ -69,6 +71,17 @@ impl<T> Mailbox<T> {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+    }
+
+    /// The session says how many bytes its peer has left unread.
+    pub fn set_unread(&self, bytes: usize) {
+        // Relaxed: a measure for those who write, which may be a moment old.
+        self.unread.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes the session's peer had left unread when the session was last polled.
+    pub fn unread(&self) -> usize {
+        self.unread.load(Ordering::Relaxed)
     }
 
     /// Whether the session is gone.

@@ -77,6 +77,7 @@ fn contradictions_are_refused() {
         Checkpoint { durable_end: PhysicalOffset::ZERO, ..CHECKPOINT },
         Checkpoint { durable_end: PhysicalOffset::new(0x1_0008), ..CHECKPOINT },
         Checkpoint { durable_end: PhysicalOffset::new(0x1_1000), ..CHECKPOINT },
+        Checkpoint { epoch: Epoch::ZERO, durable_end: PhysicalOffset::new(0x1_1008), ..CHECKPOINT },
         Checkpoint { highest_epoch: Epoch::new(2), ..CHECKPOINT },
         Checkpoint { highest_epoch: Epoch::new(u32::MAX), ..CHECKPOINT },
         Checkpoint { epoch_start: PhysicalOffset::new(0x2_0008), ..CHECKPOINT },

@@ -1,11 +1,13 @@
 //! A data directory of the real file system.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use rustix::fs::StatVfs;
 
 use super::auto::AutoDevice;
 use super::buffered::BufferedDevice;
@@ -36,17 +38,38 @@ pub struct Directory {
     choice: DeviceChoice,
     /// What [`DeviceChoice::Auto`] stands for; `None` until somebody asks.
     chosen: Arc<Mutex<Option<DeviceKind>>>,
+    /// Directories whose own names are known to be durable.
+    kept: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Directory {
     /// The directory at `root`, created if absent, with [`DeviceChoice::Auto`].
     ///
+    /// Its name is made durable, also where it was there before: who made it may have been killed before doing so. A
+    /// directory above that may not be opened, or that its file system does not flush, is left to whoever manages it,
+    /// if `root` exists.
+    ///
     /// # Errors
-    /// When it cannot be created.
+    /// When it cannot be created, or the disk refuses to make its name durable.
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        create_directory(&root)?;
-        Ok(Self { root, choice: DeviceChoice::default(), chosen: Arc::default() })
+        let directory = Self {
+            root: root.clone(),
+            choice: DeviceChoice::default(),
+            chosen: Arc::default(),
+            kept: Arc::default(),
+        };
+        directory.keep(&root, &sync_directory)?;
+        Ok(directory)
+    }
+
+    /// Sees to it that there is a directory at `path` whose name is durable. Flushes what is above it once.
+    fn keep(&self, path: &Path, flush: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+        if !self.kept.lock().contains(path) || !path.is_dir() {
+            create_directory(path, flush)?;
+            self.kept.lock().insert(path.to_owned());
+        }
+        Ok(())
     }
 
     /// The same directory, with this choice for the devices that it gives from now on.
@@ -160,7 +183,7 @@ impl Files for Directory {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name);
-        path.parent().map_or(Ok(()), create_directory)?;
+        path.parent().map_or(Ok(()), |above| self.keep(above, &sync_directory))?;
         Ok(Arc::new(self.open_file(name, fs::OpenOptions::new().read(true).write(true).create_new(true))?))
     }
 
@@ -202,18 +225,31 @@ impl Files for Directory {
     }
 }
 
-/// Creates a directory and those above it, where they are missing.
-fn create_directory(path: &Path) -> io::Result<()> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
+/// Creates a directory and those above it, where they are missing, and makes their names durable.
+///
+/// Each is flushed before the next is created, so that whoever was killed on the way has left at most one name that
+/// is not durable: that of the lowest directory there is.
+fn create_directory(path: &Path, flush: &dyn Fn(&Path) -> io::Result<()>) -> io::Result<()> {
+    let Some(above) = path.parent() else { return Ok(()) };
+    // A directory is an entry of the one above it, which a power cut can lose as well.
+    let keep_name = || flush(if above.as_os_str().is_empty() { Path::new(".") } else { above });
+    if path.is_dir() {
+        return keep_name().or_else(|error| if is_kept_by_others(&error) { Ok(()) } else { Err(error) });
     }
-    let above = path.parent().unwrap_or(Path::new(""));
-    create_directory(above)?;
+    create_directory(above, flush)?;
     // Somebody else may have been faster.
     fs::create_dir(path)
         .or_else(|error| if path.is_dir() { Ok(()) } else { Err(about(path, "create")(error)) })?;
-    // A directory is an entry of the one above it, which a power cut can lose as well.
-    sync_directory(if above.as_os_str().is_empty() { Path::new(".") } else { above })
+    keep_name()
+}
+
+/// Whether a directory cannot be flushed for a reason that says nothing about the disk: it may not be opened by this
+/// user, or its file system does not do that. Names in it are then kept by other means than ours.
+fn is_kept_by_others(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+    )
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -241,8 +277,16 @@ pub(super) fn list_directory(path: &Path) -> io::Result<Vec<String>> {
 /// How much room the file system that holds `path` has.
 pub(super) fn space_of(path: &Path) -> io::Result<Space> {
     let found = rustix::fs::statvfs(path).map_err(io::Error::from).map_err(about(path, "measure"))?;
+    Ok(space_in(&found))
+}
+
+/// What counts as room. Free blocks that are not available are set aside for others: counted as used, they would let
+/// messages go while `df` shows a half empty disk.
+fn space_in(found: &StatVfs) -> Space {
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Space { total_bytes: bytes(found.f_blocks), available_bytes: bytes(found.f_bavail) })
+    let used = found.f_blocks.saturating_sub(found.f_bfree);
+    let total = used.saturating_add(found.f_bavail);
+    Space { total_bytes: bytes(total), available_bytes: bytes(found.f_bavail) }
 }
 
 #[cfg(test)]

@@ -30,15 +30,6 @@ impl Map {
         &self.0
     }
 
-    /// Begins to read `bytes` bytes from `at`, many requests at a time, and does not wait for them.
-    pub fn prefetch(&self, at: usize, bytes: usize) {
-        let bytes = bytes.min(self.0.len().saturating_sub(at));
-        if bytes > 0 {
-            // A hint: where it is not taken, reading is only slower.
-            self.0.advise_range(Advice::WillNeed, at, bytes).ok();
-        }
-    }
-
     /// Brings `bytes` bytes from `at` into memory; whether they all are there. Where they cannot be read, touching them
     /// would end the process.
     pub fn populate(&self, at: usize, bytes: usize) -> bool {

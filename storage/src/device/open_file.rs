@@ -102,12 +102,9 @@ impl File for OpenFile {
     }
 
     fn write_zeros(&self, at: u64, bytes: u64) -> io::Result<()> {
-        // By descriptor, because the file may have been renamed since. Where there is no /proc, cached writes do.
-        let this = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let direct = rustix::fs::open(this, OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
-        let direct = direct.map(fs::File::from);
-        // Some file systems refuse direct transfers, when the file is opened or at the first of them.
-        let direct = direct.ok().filter(|file| file.write_all_at(&ZEROS.0[..BLOCK], at).is_ok());
+        let direct = open_again_direct(&self.file, OFlags::WRONLY);
+        // Some file systems refuse direct transfers at the first of them only. Cached writes do.
+        let direct = direct.filter(|file| file.write_all_at(&ZEROS.0[..BLOCK], at).is_ok());
         let Some(file) = direct else {
             return for_each_zeros(bytes, |from, zeros| self.write_at(at + from, zeros));
         };
@@ -161,9 +158,28 @@ pub(super) fn read_fully(file: &fs::File, at: u64, buffer: &mut [u8]) -> io::Res
     Ok(filled)
 }
 
-/// Says which file an error is about, and keeps its kind, which callers branch on.
+/// Another description of an open file, for direct transfers of whole blocks; `None` where the file system refuses that
+/// already when a file is opened, or says so, and where there is no /proc.
+pub(super) fn open_again_direct(file: &fs::File, access: OFlags) -> Option<fs::File> {
+    // By descriptor, because the file may have been renamed since.
+    let this = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let direct = rustix::fs::open(this, access | OFlags::DIRECT | OFlags::CLOEXEC, Mode::empty());
+    let direct = direct.map(fs::File::from).ok()?;
+    let is_block = |unit| unit > 0 && BLOCK_BYTES.is_multiple_of(unit);
+    direct_unit(&direct).is_none_or(is_block).then_some(direct)
+}
+
+/// Says which file an error is about, and keeps the kind and the source, which callers branch on.
 pub(super) fn about(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> io::Error {
-    move |error| io::Error::new(error.kind(), format!("cannot {doing} {}: {error}", path.display()))
+    move |source| io::Error::new(source.kind(), About { doing, path: path.to_owned(), source })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}: {source}", path.display())]
+struct About {
+    doing: &'static str,
+    path: PathBuf,
+    source: io::Error,
 }
 
 /// Of what places and lengths of direct transfers must be multiples, in the file and in memory; 0 where there are

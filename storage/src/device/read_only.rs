@@ -1,15 +1,17 @@
 //! A data directory that is looked at and never changed: for tools beside a log, and for media that cannot be written.
 
 use std::fs;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FlockOperation};
+use rand::RngExt;
+use rustix::fs::{Advice, FlockOperation, OFlags};
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::directory::{list_directory, space_of};
 use super::map::Map;
-use super::open_file::{about, read_fully};
+use super::open_file::{about, open_again_direct, read_fully};
 use super::{Device, File, Files, Space};
 
 /// A data directory, opened for reading. Whatever would change it is refused.
@@ -46,8 +48,7 @@ impl Files for ReadOnlyDirectory {
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
         let path = self.path(name);
         let file = fs::File::open(&path).map_err(about(&path, "open"))?;
-        // Tools read from one end to the other; where the kernel does not take the hint it is only slower.
-        rustix::fs::fadvise(&file, 0, None, Advice::Sequential).ok();
+        will_be_read_through(&file);
         Ok(Arc::new(ReadOnlyFile { file, path }))
     }
 
@@ -99,6 +100,31 @@ fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::ReadOnlyFilesystem, "the directory is open for reading only")
 }
 
+/// Whether at least half of a file of so many bytes is in the page cache, or the system does not tell.
+///
+/// The kernel is asked for some bytes that it may not wait for. What it has not got it begins to read, and has the next
+/// time, so chance says which bytes: each question is about others.
+fn is_mostly_cached(file: &fs::File, bytes: u64) -> bool {
+    // Of what it begins to read it reads no more than that.
+    rustix::fs::fadvise(file, 0, None, Advice::Random).ok();
+    let is_cached = |_: &usize| {
+        let at = rand::rng().random_range(0..bytes.max(1));
+        let (mut byte, flags) = ([0], ReadWriteFlags::NOWAIT);
+        rustix::io::preadv2(file, &mut [IoSliceMut::new(&mut byte)], at, flags) != Err(Errno::AGAIN)
+    };
+    let cached = (0..PROBES).filter(is_cached).count();
+    will_be_read_through(file);
+    cached >= PROBES / 2
+}
+
+/// Places of a file that are looked up in the page cache.
+const PROBES: usize = 8;
+
+/// Tools read from one end to the other; where the kernel does not take the hint it is only slower.
+fn will_be_read_through(file: &fs::File) {
+    rustix::fs::fadvise(file, 0, None, Advice::Sequential).ok();
+}
+
 /// An open description for reading, and the path for messages.
 struct ReadOnlyFile {
     file: fs::File,
@@ -116,6 +142,14 @@ impl File for ReadOnlyFile {
 
     fn map(&self) -> Option<Map> {
         Map::of(&self.file)
+    }
+
+    fn uncached(&self) -> Option<Arc<dyn File>> {
+        if is_mostly_cached(&self.file, self.len().ok()?) {
+            return None;
+        }
+        let file = open_again_direct(&self.file, OFlags::RDONLY)?;
+        Some(Arc::new(Self { file, path: self.path.clone() }))
     }
 
     fn len(&self) -> io::Result<u64> {

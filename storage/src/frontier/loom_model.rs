@@ -106,3 +106,22 @@ fn loom_a_stop_reaches_everybody() {
         waiter.join().expect("no thread panics").check();
     });
 }
+
+#[test]
+fn loom_who_was_reached_is_not_told_of_a_stop() {
+    check(|| {
+        let frontier = Frontier::new(PhysicalOffset::ZERO, None);
+        let waiter = {
+            let frontier = frontier.clone();
+            thread::spawn(move || {
+                let mut registration = Registration::default();
+                let told = frontier.wait(&mut registration, PhysicalOffset::new(1), Waker::noop());
+                assert!(!matches!(told, Poll::Ready(Err(_))), "the frontier was there before it stopped");
+            })
+        };
+        frontier.advance(PhysicalOffset::new(1));
+        frontier.wake();
+        frontier.stop(&Stopped::Closed);
+        waiter.join().expect("no thread panics");
+    });
+}

@@ -142,7 +142,7 @@ impl Inspection<'_> {
             file => file?,
         };
         let file_bytes = file.len()?;
-        let mut window = Window::new(file, self.is_moving());
+        let mut window = Window::new(file, self.is_moving())?;
         let block = window.get(0, BLOCK)?;
         let (header, header_damage) = self.segment_header(base, block);
         let rest_is_zero = is_zero(&block[SEGMENT_HEADER_BYTES..]);
@@ -279,25 +279,20 @@ impl Inspection<'_> {
                 word,
             });
         })?;
+        // As an opening judges it.
         let led_from = self.checkpoint.led_from;
-        let is_lost =
-            refused.is_some_and(|at| at < end || at >= led_from) || found.silenced(led_from).is_some();
-        let verdict = match (&found.witness, found.doubt || refused.is_some(), found.remains.is_empty()) {
-            _ if is_lost => Verdict::Corrupt,
-            (Some(_), _, _) => Verdict::Corrupt,
-            (None, true, _) => Verdict::Doubt,
-            (None, false, false) => Verdict::Tear,
-            (None, false, true) => Verdict::Nothing,
-        };
-        let witness = found.witness.or(doubts);
-        let evidence = match (verdict, refused, witness) {
-            (Verdict::Corrupt | Verdict::Doubt, Some(at), _) if is_lost || witness.is_none() => {
-                Some((at, Evidence::Unreadable))
-            }
-            (Verdict::Corrupt | Verdict::Doubt, _, Some(Witness { at: witness, attested_end })) => {
-                Some((end, Evidence::Witness { witness, attested_end }))
-            }
-            _ => None,
+        let told = |Witness { at: witness, attested_end }| (end, Evidence::Witness { witness, attested_end });
+        let unread = |at| (at, Evidence::Unreadable);
+        let lost = refused.filter(|at| *at < end || *at >= led_from).map(unread);
+        let proof = lost.or_else(|| found.witness.map(told)).or_else(|| found.silenced(led_from).map(unread));
+        let (verdict, evidence) = if proof.is_some() {
+            (Verdict::Corrupt, proof)
+        } else if found.doubt || refused.is_some() {
+            (Verdict::Doubt, doubts.map(told).or_else(|| refused.map(unread)))
+        } else if found.remains.is_empty() {
+            (Verdict::Nothing, None)
+        } else {
+            (Verdict::Tear, None)
         };
         let evidence = evidence.map(|(at, evidence)| {
             let base = at.align_down(self.checkpoint.segment_bytes);

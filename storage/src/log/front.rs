@@ -37,7 +37,7 @@ pub(crate) struct Locked<T> {
     pub(super) staging: Staging,
     /// A callback is running under the lock, or has panicked there.
     in_callback: bool,
-    pub(super) is_closing: bool,
+    is_closing: bool,
     watch: Watch,
 }
 
@@ -50,6 +50,16 @@ enum Watch {
     Asleep,
     /// The writer waits a little for one of these.
     Lingers(Lingering),
+}
+
+/// What there is to write.
+pub(crate) enum Taken {
+    /// The next group.
+    Group(Closed),
+    /// Nothing is staged.
+    Nothing,
+    /// Nothing is staged, and nothing will be: the log is to be closed.
+    NoMore,
 }
 
 /// What ends a lingering.
@@ -123,9 +133,20 @@ impl<T, P> Front<T, P> {
         !write(press, group) || !self.may_sleep()
     }
 
-    /// The next group to write.
-    pub(crate) fn take(&self) -> Option<Closed> {
-        self.lock().take()
+    /// What the writer is to do next. Asked once, under one lock: nothing may be staged between an answer that nothing is
+    /// and another that nothing will be.
+    pub(crate) fn take(&self) -> Taken {
+        let mut locked = self.lock();
+        match locked.take() {
+            Some(group) => Taken::Group(group),
+            None if locked.is_closing && !locked.in_callback => Taken::NoMore,
+            None => Taken::Nothing,
+        }
+    }
+
+    /// Refuses appends from now on.
+    pub(crate) fn close(&self) {
+        self.lock().is_closing = true;
     }
 
     /// Whether the log is to be closed once nothing is staged.

@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) handover: Arc<Handover>,
     pub(crate) ground: Ground,
     pub(crate) lacking: Lacking,
-    /// The first byte that is kept. Moved by [`Shared::trim`] alone, under `remains`.
+    /// The first byte that is kept. Moved by [`Shared::trim`] alone, under `remains` and `checkpoint`.
     pub(crate) trimmed: Frontier,
     pub(crate) pins: Arc<Pins>,
     /// Bases of trimmed segments whose files are still to be removed. Taken before `checkpoint`.
@@ -79,7 +79,16 @@ impl Shared {
     /// Stores a checkpoint of the durable end, with what `change` changes in it. Once one has said that the log is
     /// closed, those behind it say so too: nothing is appended any more.
     pub(crate) fn store_checkpoint(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<(), Cause> {
-        let mut file = self.checkpoint.lock();
+        self.store_checkpoint_in(&mut self.checkpoint.lock(), change)
+    }
+
+    /// The same, for who stores several in a row. Whatever an earlier one said, the log begins where everybody is told:
+    /// a trim that failed between its checkpoints is taken back by the next.
+    pub(crate) fn store_checkpoint_in(
+        &self,
+        file: &mut CheckpointFile,
+        change: impl FnOnce(&mut Checkpoint),
+    ) -> Result<(), Cause> {
         let point = *self.durable_point.lock();
         let mut next = Checkpoint {
             durable_end: point.end,
@@ -87,6 +96,7 @@ impl Shared {
             stored_at: point.stored_at,
             epoch: point.epoch.epoch,
             epoch_start: point.epoch.start,
+            oldest_segment: self.trimmed(),
             ..*file.current()
         };
         change(&mut next);

@@ -40,8 +40,9 @@ pub enum TrimError {
         /// What the disk said.
         error: Arc<io::Error>,
     },
-    /// The disk had no space for a checkpoint that was to take the place of another. The log begins where it did, and the
-    /// same can be tried again; a crash now may leave it trimmed.
+    /// The disk had no space for a checkpoint that was to take the place of another. The log begins where it did, which
+    /// the next checkpoint says again, that of a closing included, and the same can be tried again. Until then a crash
+    /// may leave it trimmed.
     #[error("the log was not trimmed: {0}")]
     NoSpace(Cause),
     /// The log has stopped. If it did so just now, the next opening finds it trimmed or not.
@@ -117,13 +118,8 @@ impl Shared {
             if to > limit {
                 return Err(TrimError::Beyond { to, limit });
             }
-            // Into both slots: whichever is lost one day, the other names no file that is gone.
-            for _ in 0..2 {
-                let stored = self.store_checkpoint(|checkpoint| checkpoint.oldest_segment = to);
-                self.stop_on(stored)?;
-            }
-            // Whoever sees a segment's file gone sees this number too.
-            self.trimmed.advance(to);
+            let begun = self.begin_at(to);
+            self.stop_on(begun)?;
             self.segments.trim(to);
             self.hot.trim(to);
             self.cold.trim(to);
@@ -152,6 +148,19 @@ impl Shared {
         let synced = self.files.sync_directory("log").map_err(|error| Cause::Directory(Arc::new(error)));
         self.stop_on(synced)?;
         Ok(self.trimmed())
+    }
+
+    /// Begins the log at `to` for good, and for everybody.
+    fn begin_at(&self, to: PhysicalOffset) -> Result<(), Cause> {
+        // Held to the end: a checkpoint of somebody else in between would name the old beginning again.
+        let mut file = self.checkpoint.lock();
+        // Into both slots: whichever is lost one day, the other names no file that is gone.
+        for _ in 0..2 {
+            self.store_checkpoint_in(&mut file, |checkpoint| checkpoint.oldest_segment = to)?;
+        }
+        // Whoever sees a segment's file gone sees this number too.
+        self.trimmed.advance(to);
+        Ok(())
     }
 
     /// Removes a file, most of it piece by piece: the file system is held up for as long as it takes to free what a

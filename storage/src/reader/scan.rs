@@ -64,9 +64,12 @@ impl<'a> Scan<'a> {
 
     fn advance(&mut self) -> Result<Option<Group>, ReadError> {
         self.shared.check_kept(self.at)?;
+        let at = self.at;
         match self.next_group() {
-            // Memory may hold what the file held before it was written: past the page cache, by another path.
+            // Memory may hold what the file held before it was written: past the page cache, by another path. What
+            // it held may have looked like a gap.
             Err(ReadError::Damaged { .. } | ReadError::NotAGroup { .. } | ReadError::Unchained { .. }) => {
+                self.at = at;
                 self.window = (self.at, Bytes::new());
                 self.shared.cold.forget(self.at, GROUP_BYTES_MAX.into());
                 self.next_group().map_err(|error| self.shared.check_kept(self.at).err().unwrap_or(error))
@@ -77,7 +80,8 @@ impl<'a> Scan<'a> {
 
     fn next_group(&mut self) -> Result<Option<Group>, ReadError> {
         loop {
-            if self.at >= self.shared.visible().get() {
+            let visible_end = self.shared.visible().get();
+            if self.at >= visible_end {
                 return Ok(None);
             }
             if self.at.get().is_multiple_of(self.shared.segment_bytes) {
@@ -85,14 +89,16 @@ impl<'a> Scan<'a> {
                 continue;
             }
             match self.group() {
-                // Behind a padded group the rest of the block is zero.
+                // Behind a padded group the rest of the block is zero, and in the next one there is a group.
                 Err(ReadError::NotAGroup { at, error }) => {
-                    let gap = at.align_up(BLOCK_BYTES).since(at);
-                    let is_gap = gap > 0 && self.view(at, gap)?.iter().all(|&byte| byte == 0);
+                    let block = at.align_up(BLOCK_BYTES);
+                    let gap = block.since(at);
+                    let is_gap =
+                        gap > 0 && block < visible_end && self.view(at, gap)?.iter().all(|&byte| byte == 0);
                     if !is_gap {
                         return Err(ReadError::NotAGroup { at, error });
                     }
-                    self.at = at.advance(gap);
+                    self.at = block;
                 }
                 Err(error) => return Err(error),
                 Ok(group) => {

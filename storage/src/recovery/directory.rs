@@ -6,12 +6,11 @@ use std::io;
 use super::error::{Corruption, Evidence, OpenError};
 use super::segments::{HeaderBlock, Segments, header_block};
 use crate::catalogue::SegmentInfo;
-use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint, FIRST_GENERATION};
+use crate::checkpoint::{CHECKPOINT_NAME, CHECKPOINT_NEW_NAME, Checkpoint};
 use crate::device::{Files, is_refusal};
 use crate::epoch::EpochStart;
-use crate::group::Chain;
 use crate::log_id::LogId;
-use crate::offset::{Epoch, PhysicalOffset};
+use crate::offset::PhysicalOffset;
 use crate::segment::{BLOCK, BLOCK_BYTES, SegmentError, SegmentFields, is_zero, segment_base, segment_name};
 
 /// The files that are there.
@@ -205,8 +204,9 @@ fn refuse_strangers(base: PhysicalOffset, header: &HeaderBlock, expected: LogId)
     }
 }
 
-/// For repair: what is left of the range that `checkpoint` names without the damage that was found.
-pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
+/// For repair: what is left of the range that `checkpoint` names, and that these segments are there of, without the damage
+/// that was found.
+pub(super) fn exclude(checkpoint: &mut Checkpoint, segments: &[SegmentFile], damage: &Corruption) {
     let segment_bytes = checkpoint.segment_bytes;
     let base = damage.at.align_down(segment_bytes);
     let is_within = match damage.evidence {
@@ -224,8 +224,10 @@ pub(super) fn exclude(checkpoint: &mut Checkpoint, damage: &Corruption) {
         checkpoint.newest_segment = PhysicalOffset::new(base.get() - segment_bytes);
         checkpoint.durable_end = checkpoint.durable_end.min(base);
     } else if base < checkpoint.newest_segment {
-        // Nothing is below; what is above is kept, as after a trim.
-        checkpoint.oldest_segment = base.advance(segment_bytes);
+        // Nothing is below; what is above is kept, as after a trim. A checkpoint may name any number of segments.
+        let next = segments.iter().map(|segment| segment.base).find(|next| *next > base);
+        checkpoint.oldest_segment =
+            next.map_or(checkpoint.newest_segment, |next| next.min(checkpoint.newest_segment));
         checkpoint.durable_end = checkpoint.durable_end.max(checkpoint.oldest_segment);
     } else {
         checkpoint.durable_end = base;
@@ -248,19 +250,11 @@ pub(crate) fn rebuild(segments: &[SegmentFile]) -> Option<Checkpoint> {
         }
     }
     let rebuilt = Checkpoint {
-        generation: FIRST_GENERATION,
-        log_id: first.log_id,
-        segment_bytes: first.segment_bytes,
         durable_end: first.base,
-        chain: Chain::START,
-        epoch: Epoch::ZERO,
-        epoch_start: PhysicalOffset::ZERO,
         highest_epoch: segments.iter().filter_map(sound).map(|fields| fields.epoch).max()?,
         oldest_segment: first.base,
         newest_segment,
-        led_from: PhysicalOffset::ZERO,
-        stored_at: 0,
-        clean: false,
+        ..Checkpoint::first(first.log_id, first.segment_bytes)
     };
     // The headers' lengths and offsets are nobody's word but their own.
     rebuilt.is_consistent().then_some(rebuilt)

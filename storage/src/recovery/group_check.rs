@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use crate::epoch::EpochRecord;
+use crate::epoch::{EpochRecord, EpochStart};
 use crate::group::{Chain, ChainBuilder, GROUP_HEADER_BYTES, GroupHeader};
 use crate::log_id::Seed;
 use crate::offset::{Epoch, PhysicalOffset};
@@ -72,8 +72,11 @@ pub(crate) fn check_group(
         match fields.kind {
             Kind::EPOCH => {
                 let begins = EpochRecord::parse(record.payload).ok()?;
-                let follows =
-                    first || begins.previous.is_some_and(|previous| previous.epoch == group.last_epoch);
+                let start = group.starts.last().map(|last| last.start);
+                let goes_on = |previous: EpochStart| {
+                    previous.epoch == group.last_epoch && start.is_none_or(|start| previous.start == start)
+                };
+                let follows = first || begins.previous.is_some_and(goes_on);
                 if !follows || begins.start != at || begins.epoch != fields.epoch {
                     return None;
                 }
@@ -100,4 +103,59 @@ pub(crate) fn check_group(
     }
     group.next_chain = chain.finish(header);
     Some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::epoch::Cause;
+    use crate::log_id::LogId;
+    use crate::record::{RecordFields, RecordHeader, payload_crc};
+    use crate::segment::SEGMENT_BYTES_DEFAULT;
+
+    const AT: PhysicalOffset = PhysicalOffset::new(4096);
+    const LIMIT: PhysicalOffset = PhysicalOffset::new(SEGMENT_BYTES_DEFAULT);
+
+    /// The group in which epochs 1, 2 and so on begin, each of which says where the one before began.
+    fn group(seed: Seed, previous_starts: &[u64]) -> Option<CheckedGroup> {
+        let mut bytes = vec![0; GROUP_HEADER_BYTES];
+        for (before, previous_start) in (0..).zip(previous_starts) {
+            let start = AT.advance(bytes.len() as u64);
+            let named = EpochStart { epoch: Epoch::new(before), start: PhysicalOffset::new(*previous_start) };
+            let record = EpochRecord {
+                epoch: Epoch::new(before + 1),
+                start,
+                previous: (before > 0).then_some(named),
+                cause: Cause::Opened,
+            };
+            let fields = RecordFields {
+                payload_bytes: 32,
+                kind: Kind::EPOCH,
+                head_bytes: 32,
+                physical_offset: start,
+                epoch: record.epoch,
+                stored_at_delta: 0,
+                payload_crc: payload_crc(seed, &[]),
+            };
+            bytes.extend(RecordHeader::new(seed, &fields, &record.to_bytes()).as_bytes());
+            bytes.extend(record.to_bytes());
+        }
+        let length = u32::try_from(bytes.len()).unwrap();
+        let header = GroupHeader::new(seed, AT, length, 0, Chain::START);
+        bytes[..GROUP_HEADER_BYTES].copy_from_slice(header.as_bytes());
+        check_group(seed, AT, &header, &bytes, LIMIT)
+    }
+
+    /// An opening took such a group, and the next one refused the log for the history of its epochs.
+    #[test]
+    fn epochs_of_a_group_name_each_others_beginnings() {
+        let seed = LogId::from_bytes([1; 16]).seed();
+        let first = AT.get() + GROUP_HEADER_BYTES as u64;
+        let sound = group(seed, &[0, first, first + 64]).unwrap();
+        assert_eq!((sound.first_epoch, sound.last_epoch), (Epoch::new(1), Epoch::new(3)));
+        assert_eq!(group(seed, &[0, first, first + 56]), None);
+        assert_eq!(group(seed, &[0, first - 8, first + 64]), None);
+    }
 }

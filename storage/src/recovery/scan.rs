@@ -184,13 +184,14 @@ impl<'s, 'a> Scan<'s, 'a> {
         }
     }
 
-    /// An epoch goes on, or begins with a record that names the one before.
+    /// The last epoch goes on, and whatever begins names where it began.
     fn epoch_fits(&self, group: &CheckedGroup) -> bool {
         let previous = (self.tip.epoch > Epoch::ZERO)
             .then_some(EpochStart { epoch: self.tip.epoch, start: self.tip.epoch_start });
         match group.starts.first() {
-            Some(begins) if begins.epoch == group.first_epoch => begins.previous == previous,
-            _ => group.first_epoch == self.tip.epoch,
+            // Where it is not the group's first record, that is of the epoch it names.
+            Some(begins) => begins.previous == previous,
+            None => group.first_epoch == self.tip.epoch,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What there is, and what is to become of it: looks at everything, and touches nothing.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use super::directory::{self, Directory};
@@ -10,11 +11,10 @@ use super::search::{self, Found, Witness};
 use super::segments::{HeaderBlock, REFUSALS_MAX, Segments, TooManyRefusals};
 use super::{Recovery, RecoveryOptions, Scanned};
 use crate::checkpoint::{
-    CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, FIRST_GENERATION, Loaded, SLOT_BYTES, SlotError,
+    CHECKPOINT_NAME, Checkpoint, CheckpointFile, EPOCH_LIMIT, Loaded, SLOT_BYTES, SlotError,
 };
 use crate::device::Files;
 use crate::epoch::EpochStart;
-use crate::group::Chain;
 use crate::log_id::LogId;
 use crate::offset::{Epoch, PhysicalOffset};
 use crate::segment::{BLOCK_BYTES, is_segment_length, segment_name};
@@ -168,10 +168,10 @@ impl<'a> Recovery<'a> {
     /// Leaves the damage, and what lies behind it, out of the log. Where that has been done and the damage is still
     /// in the way, there is nothing left to give up: segments that contradict their own headers are not repaired.
     fn give_up(&mut self, damage: Corruption) -> Result<(), OpenError> {
-        let before = (self.checkpoint, self.believe);
-        directory::exclude(&mut self.checkpoint, &damage);
+        let (before, has_given_up) = (self.checkpoint, self.believe);
+        directory::exclude(&mut self.checkpoint, &self.directory.segments, &damage);
         (self.believe, self.gave_up) = (true, true);
-        if before == (self.checkpoint, true) {
+        if has_given_up && !is_less(&self.checkpoint, &before) {
             return Err(OpenError::Corrupt(damage));
         }
         self.report.repaired.get_or_insert(damage);
@@ -282,6 +282,14 @@ impl<'a> Recovery<'a> {
     }
 }
 
+/// Whether less of a log is left than before, so that giving up comes to an end.
+fn is_less(after: &Checkpoint, before: &Checkpoint) -> bool {
+    let left = |checkpoint: &Checkpoint| {
+        (Reverse(checkpoint.oldest_segment), checkpoint.newest_segment, checkpoint.durable_end)
+    };
+    left(after) < left(before)
+}
+
 /// Row D5, for the checkpoint.
 fn refuse_other_version<'e>(mut errors: impl Iterator<Item = &'e SlotError>) -> Result<(), OpenError> {
     let found = errors.find_map(|error| match error {
@@ -297,19 +305,6 @@ fn new_log(options: &RecoveryOptions) -> Result<Checkpoint, OpenError> {
     if !is_segment_length(segment_bytes) {
         return Err(OpenError::SegmentBytes { segment_bytes });
     }
-    Ok(Checkpoint {
-        generation: FIRST_GENERATION,
-        log_id: options.log_id.unwrap_or_else(|| LogId::from_bytes(rand::random())),
-        segment_bytes,
-        durable_end: PhysicalOffset::ZERO,
-        chain: Chain::START,
-        epoch: Epoch::ZERO,
-        epoch_start: PhysicalOffset::ZERO,
-        highest_epoch: Epoch::ZERO,
-        oldest_segment: PhysicalOffset::ZERO,
-        newest_segment: PhysicalOffset::ZERO,
-        led_from: PhysicalOffset::ZERO,
-        stored_at: 0,
-        clean: false,
-    })
+    let log_id = options.log_id.unwrap_or_else(|| LogId::from_bytes(rand::random()));
+    Ok(Checkpoint::first(log_id, segment_bytes))
 }

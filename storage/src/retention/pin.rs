@@ -28,6 +28,7 @@ pub struct Pin {
 
 /// What there is to know about a pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PinInfo {
     /// Who holds it, for a person.
     pub holder: Arc<str>,
@@ -65,6 +66,7 @@ pub enum PinError {
 /// A pin does not hold any more what it was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the pin at {from} was overtaken: the log begins at {trimmed}")]
+#[non_exhaustive]
 pub struct PinLost {
     /// What it held.
     pub from: PhysicalOffset,

@@ -120,9 +120,8 @@ impl Memory {
 }
 
 /// Where the bytes of a log's groups lie in memory: the same few stretches again and again, so that a device may
-/// prepare them for transfers.
+/// prepare them for transfers, as by registering them with the kernel.
 #[derive(Clone, Debug)]
-#[cfg_attr(not(feature = "uring"), expect(dead_code, reason = "no device of this build asks"))]
 pub struct TailMemory(Arc<Pool>);
 
 impl TailMemory {
@@ -130,37 +129,38 @@ impl TailMemory {
         Self(Arc::clone(pool))
     }
 
-    /// The stretch that these bytes lie in, if it is being used again: what is filled only once is not worth
-    /// preparing, and may not even be filled.
-    #[cfg(feature = "uring")]
-    pub(crate) fn find(&self, bytes: &[u8]) -> Option<Stretch> {
+    /// The stretch that these bytes of an operation lie in, if it is being used again: what is filled only once is not
+    /// worth preparing, and may not even be filled.
+    pub fn find(&self, bytes: &[u8]) -> Option<Stretch> {
         let reused = self.0.reused.lock();
         reused.iter().filter_map(Weak::upgrade).map(Stretch).find(|stretch| stretch.holds(bytes))
     }
 }
 
-/// A stretch of memory that stays allocated, and stays where it is, for as long as this lives.
-#[cfg(feature = "uring")]
-pub(crate) struct Stretch(Arc<Memory>);
+/// A stretch of memory that stays allocated, and stays where it is, for as long as this lives. What lies in it is the
+/// log's: only bytes of operations may be read, while they are under way.
+#[derive(Debug)]
+pub struct Stretch(Arc<Memory>);
 
-#[cfg(feature = "uring")]
 impl Stretch {
-    pub(crate) fn first(&self) -> *const u8 {
+    /// Where it begins.
+    pub fn first(&self) -> *const u8 {
         self.0.first.as_ptr()
     }
 
-    pub(crate) fn bytes(&self) -> usize {
+    /// Its length.
+    pub fn bytes(&self) -> usize {
         self.0.bytes
     }
 
     /// Whether these bytes lie in it.
-    pub(crate) fn holds(&self, bytes: &[u8]) -> bool {
+    pub fn holds(&self, bytes: &[u8]) -> bool {
         let from = bytes.as_ptr().addr().checked_sub(self.first().addr());
         from.is_some_and(|from| from <= self.bytes() && bytes.len() <= self.bytes() - from)
     }
 
-    /// Whether neither a chunk nor the pool has it any more.
-    pub(crate) fn is_left(&self) -> bool {
+    /// Whether nobody else has it any more: no operation will come from it, and what was prepared can be given up.
+    pub fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 }

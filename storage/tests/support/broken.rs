@@ -147,8 +147,9 @@ impl FileLayer for BrokenFile {
 fn forget_epochs(slots: &mut [u8]) {
     for slot in slots.chunks_exact_mut(SLOT_BYTES) {
         let slot: &mut [u8; SLOT_BYTES] = slot.try_into().expect("a slot is as long as slots are");
-        if let Ok(checkpoint) = Checkpoint::from_slot(slot) {
-            *slot = Checkpoint { highest_epoch: checkpoint.epoch, ..checkpoint }.to_slot();
+        if let Ok(mut checkpoint) = Checkpoint::from_slot(slot) {
+            checkpoint.highest_epoch = checkpoint.epoch;
+            *slot = checkpoint.to_slot();
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A small life of a log, all of it drawn from one seed: appends, some of them gathered and written by who made them,
-//! steps, trims, pins and retention, jumps of the clock, faults of the disk, power cuts, kills and restarts, some of them
-//! cut short, held against the list of what was appended.
+//! steps, some of them on a disk that takes so long that the clock and other appends overtake it, trims, pins and
+//! retention, jumps of the clock, faults of the disk, power cuts, kills and restarts, some of them cut short, held
+//! against the list of what was appended.
 
 use std::fmt;
 use std::time::Duration;
@@ -133,10 +134,11 @@ impl Life {
         match self.choose(0..120) {
             0..33 => self.append()?,
             33..43 => self.gather()?,
-            43..66 => {
+            43..61 => {
                 self.tell(format_args!("the writer steps"));
                 self.world.step_writer()?;
             }
+            61..66 => self.step_slow_writer()?,
             66..71 => {
                 self.tell(format_args!("the writer does all there is"));
                 self.world.settle()?;
@@ -167,20 +169,40 @@ impl Life {
             let before = self.world.frontiers().appended_end;
             let outcome = self.world.append(&lengths);
             self.tell(format_args!("a unit of {lengths:?} is appended: {:?}", outcome.as_ref().err()));
-            let unit_bytes: u64 = lengths.iter().map(|length| (length + 48).next_multiple_of(8) as u64).sum();
-            match outcome {
-                Ok(()) => {
-                    self.tally.units += 1;
-                    let end = self.world.frontiers().appended_end;
-                    self.tally.rolls += end.get() / SEGMENT_BYTES - before.get() / SEGMENT_BYTES;
-                }
-                Err(AppendError::TooLarge { .. }) if unit_bytes > self.world.opened.log.unit_bytes_max() => {}
-                Err(AppendError::Backpressure { .. } | AppendError::NoSpace { .. }) => {
-                    self.tally.refused += 1
-                }
-                Err(AppendError::Poisoned { .. }) if self.world.is_faulty => return Ok(()),
-                Err(error) => return Err(format!("an append of {lengths:?} is refused: {error}")),
+            self.note_appended(&lengths, before, outcome)?;
+        }
+        Ok(())
+    }
+
+    /// The writer steps, and the disk takes its time; somebody appends meanwhile.
+    fn step_slow_writer(&mut self) -> Result<(), Violation> {
+        let takes = Duration::from_millis(self.choose(0..3000));
+        let lengths = [self.length()];
+        let before = self.world.frontiers().appended_end;
+        let outcome = self.world.step_slow_writer(takes, &lengths)?;
+        self.tell(format_args!("the writer steps, for {takes:?}; {lengths:?} meanwhile: {outcome:?}"));
+        let Some(outcome) = outcome else { return Ok(()) };
+        self.tally.overtaken += 1;
+        self.note_appended(&lengths, before, outcome)
+    }
+
+    fn note_appended(
+        &mut self,
+        lengths: &[usize],
+        before: PhysicalOffset,
+        outcome: Result<(), AppendError>,
+    ) -> Result<(), Violation> {
+        let unit_bytes: u64 = lengths.iter().map(|length| (length + 48).next_multiple_of(8) as u64).sum();
+        match outcome {
+            Ok(()) => {
+                self.tally.units += 1;
+                let end = self.world.frontiers().appended_end;
+                self.tally.rolls += end.get() / SEGMENT_BYTES - before.get() / SEGMENT_BYTES;
             }
+            Err(AppendError::TooLarge { .. }) if unit_bytes > self.world.opened.log.unit_bytes_max() => {}
+            Err(AppendError::Backpressure { .. } | AppendError::NoSpace { .. }) => self.tally.refused += 1,
+            Err(AppendError::Poisoned { .. }) if self.world.is_faulty => {}
+            Err(error) => return Err(format!("an append of {lengths:?} is refused: {error}")),
         }
         Ok(())
     }
@@ -233,11 +255,10 @@ impl Life {
         if self.one_in(2) {
             self.pin()?;
         }
-        let retention = Retention {
-            age_ms: self.one_in(3).then(|| self.choose(0..4000)),
-            bytes_max: (!self.one_in(3)).then(|| self.choose(0..2 * SEGMENT_BYTES)),
-            clean_percent: self.one_in(2).then_some(85),
-        };
+        let mut retention = Retention::default();
+        retention.age_ms = self.one_in(3).then(|| self.choose(0..4000));
+        retention.bytes_max = (!self.one_in(3)).then(|| self.choose(0..2 * SEGMENT_BYTES));
+        retention.clean_percent = self.one_in(2).then_some(85);
         let retained = self.pins.retain(&mut self.world, &retention)?;
         self.tell(format_args!("{retention:?} is applied: {retained:?}"));
         if let Some(retained) = retained {
@@ -277,6 +298,7 @@ impl Life {
         match outcome {
             Ok(trimmed) => self.tally.trims += u64::from(trimmed > before),
             Err(TrimError::Remains { .. } | TrimError::Stopped(_)) if self.world.is_faulty => {}
+            Err(TrimError::NoSpace(_)) if self.world.is_refused => {}
             Err(error) => return Err(format!("it is not trimmed to {to}: {error}")),
         }
         Ok(())
@@ -315,7 +337,7 @@ impl Life {
     fn break_something(&mut self) {
         let disk = self.world.disk.clone();
         let nth = self.choose(1..8);
-        let what = self.choose(0..16);
+        let what = self.choose(0..19);
         match what {
             0..5 => disk.power_off_at(self.choose(1..16)),
             5 => disk.fail_write(nth),
@@ -328,6 +350,13 @@ impl Life {
                 // After a power cut a file may be long and have no room: writing there fails, and stops the log.
                 self.world.is_faulty = true;
                 return self.tell(format_args!("the disk is filled up"));
+            }
+            // Nothing stops for that, and nothing is in doubt.
+            14..17 => {
+                self.tally.writes_refused += 1;
+                disk.refuse_write(nth);
+                self.world.is_refused = true;
+                return self.tell(format_args!("write {nth} from here is refused"));
             }
             _ => {
                 disk.set_space_left(None);

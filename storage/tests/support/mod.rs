@@ -5,21 +5,27 @@
 #![allow(dead_code, unreachable_pub, reason = "each test of the crate uses a part of this")]
 
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use skylark_storage::clock::SimulatedClock;
 use skylark_storage::device::simulated::Disk;
 use skylark_storage::retention::Retained;
 use skylark_storage::{
-    AppendError, CommitLog, Epoch, Files, Frontiers, Gather, Group, Kind, NewRecord, OpenError, Opened,
-    Options, PhysicalOffset, ReadError, Retention, Step, Stopped, TrimError, segment,
+    AppendError, Appended, CommitLog, Epoch, Files, Frontiers, Gather, Group, Kind, NewRecord, OpenError,
+    Opened, Options, PhysicalOffset, Place, ReadError, Retention, Step, Stopped, TrimError, segment,
 };
+
+use self::slow::Meanwhile;
 
 pub mod broken;
 pub mod damage;
 pub mod layer;
 pub mod life;
 pub mod pins;
+pub mod slow;
 pub mod tally;
+pub mod usable;
 
 /// What tests append.
 pub const KIND: Kind = Kind::new(16);
@@ -74,8 +80,12 @@ pub struct World {
     pub acknowledge: Acknowledge,
     /// What stands between the log and its disk.
     pub wrap: Wrap,
+    /// What happens while the disk works.
+    meanwhile: Meanwhile,
     /// Something was made to fail since the last opening, so that the log may have stopped.
     pub is_faulty: bool,
+    /// A write was to be refused for lack of space since the last opening.
+    pub is_refused: bool,
     pub opened: Opened<u64>,
     pub units: Vec<ExpectedUnit>,
     /// Everything below was acknowledged, at any time since the first opening.
@@ -121,14 +131,18 @@ impl World {
 
     pub fn try_on(disk: Disk, options: Options, wrap: Wrap) -> Result<Self, OpenError> {
         let clock = SimulatedClock::new(BEGINNING_MS);
-        let opened = CommitLog::open(wrap(&disk), Arc::new(clock.clone()), options.clone(), 0)?;
+        let meanwhile = Meanwhile::default();
+        let files = meanwhile.on(wrap(&disk));
+        let opened = CommitLog::open(files, Arc::new(clock.clone()), options.clone(), 0)?;
         Ok(Self {
             disk,
             clock,
             options,
             acknowledge: Acknowledge::Durable,
             wrap,
+            meanwhile,
             is_faulty: false,
+            is_refused: false,
             opened,
             units: Vec::new(),
             acknowledged_end: PhysicalOffset::ZERO,
@@ -143,7 +157,8 @@ impl World {
 
     /// Opens a state of the disk, as the next process does.
     pub fn open(&self, disk: &Disk) -> Result<Opened<u64>, OpenError> {
-        CommitLog::open((self.wrap)(disk), Arc::new(self.clock.clone()), self.options.clone(), 0)
+        let files = self.meanwhile.on((self.wrap)(disk));
+        CommitLog::open(files, Arc::new(self.clock.clone()), self.options.clone(), 0)
     }
 
     pub fn frontiers(&self) -> Frontiers {
@@ -152,23 +167,22 @@ impl World {
 
     /// Appends a unit of records with so many bytes behind their heads.
     pub fn append(&mut self, rest_bytes: &[usize]) -> Result<(), AppendError> {
-        let rests: Vec<Vec<u8>> = rest_bytes
-            .iter()
-            .map(|&bytes| {
-                self.next_byte = self.next_byte.wrapping_add(1);
-                vec![self.next_byte; bytes]
-            })
-            .collect();
-        let parts: Vec<[&[u8]; 2]> = rests.iter().map(|rest| rest.split_at(rest.len() / 2).into()).collect();
-        let unit: Vec<NewRecord<'_>> =
-            parts.iter().map(|rest| NewRecord { kind: KIND, head: &[0; HEAD_BYTES], rest }).collect();
-        let mut places = Vec::new();
-        let appended = self.opened.log.append(&unit, |count, place, head| {
-            *count += 1;
-            head[..8].copy_from_slice(&place.physical_offset.get().to_le_bytes());
-            head[8..].copy_from_slice(&place.stored_at.to_le_bytes());
-            places.push(place);
-        })?;
+        let rests = self.rests(rest_bytes);
+        let (appended, places) = append_to(&self.opened.log, &rests)?;
+        self.note_appended(appended, &places, rests);
+        Ok(())
+    }
+
+    /// What no other record holds, in these lengths.
+    fn rests(&mut self, rest_bytes: &[usize]) -> Vec<Vec<u8>> {
+        let next = |&bytes: &usize| {
+            self.next_byte = self.next_byte.wrapping_add(1);
+            vec![self.next_byte; bytes]
+        };
+        rest_bytes.iter().map(next).collect()
+    }
+
+    fn note_appended(&mut self, appended: Appended, places: &[Place], rests: Vec<Vec<u8>>) {
         assert_eq!(places.first().map(|place| place.physical_offset), Some(appended.start));
         let last = places.last().map_or(0, |place| place.stored_at);
         let in_order = places.is_sorted_by_key(|place| place.stored_at) && self.stored_at <= last;
@@ -181,7 +195,6 @@ impl World {
         });
         let records = records.collect();
         self.units.push(ExpectedUnit { records, end: appended.end });
-        Ok(())
     }
 
     /// Steps the writer once, folds what it hands over, and notes what is acknowledged.
@@ -189,6 +202,28 @@ impl World {
         let step = self.opened.writer.step();
         self.note_progress()?;
         Ok(step)
+    }
+
+    /// As [`Self::step_writer`], of a disk that takes so long for what the step asks of it first, while somebody appends
+    /// a unit. `None` where the step asks nothing of the disk's device.
+    pub fn step_slow_writer(
+        &mut self,
+        takes: Duration,
+        rest_bytes: &[usize],
+    ) -> Result<Option<Result<(), AppendError>>, Violation> {
+        let rests = self.rests(rest_bytes);
+        let (say, hear) = mpsc::channel();
+        let (clock, log, appends) = (self.clock.clone(), self.opened.log.clone(), rests.clone());
+        self.meanwhile.set(move || {
+            clock.advance(takes);
+            say.send(append_to(&log, &appends)).expect("who has asked listens");
+        });
+        self.opened.writer.step();
+        let outcome = if self.meanwhile.is_done() { hear.try_recv().ok() } else { None };
+        let outcome = outcome
+            .map(|outcome| outcome.map(|(appended, places)| self.note_appended(appended, &places, rests)));
+        self.note_progress()?;
+        Ok(outcome)
     }
 
     /// Ends a gathering in a way; whether all that was staged was written here and now.
@@ -316,10 +351,14 @@ impl World {
         match self.opened.log.stopped() {
             Some(Stopped::Closed) => {}
             // A disk without space, or with a fault, lets no log be closed.
-            Some(_) if self.is_faulty || self.frontiers().durable_end < end => return self.crash(),
+            Some(_) if self.is_faulty || self.is_refused || self.frontiers().durable_end < end => {
+                return self.crash();
+            }
             other => return Err(format!("the log does not close: {other:?}")),
         }
         self.acknowledged_end = self.acknowledged_end.max(end);
+        // Where it begins is what the last checkpoint says, whatever became of a trim.
+        self.trimmed_max = self.frontiers().trimmed;
         self.reopen(self.disk.crash())?;
         let report = &self.opened.recovery;
         if report.clean && report.end == end {
@@ -334,7 +373,7 @@ impl World {
         let before = self.opened.log.epoch();
         self.opened = self.open(&disk).map_err(|error| format!("cannot open: {error}"))?;
         self.disk = disk;
-        self.is_faulty = false;
+        (self.is_faulty, self.is_refused) = (false, false);
         if self.opened.log.epoch() <= before {
             return Err(format!("epoch {before} was not raised: {}", self.opened.log.epoch()));
         }
@@ -495,6 +534,21 @@ impl World {
         }
         Ok(())
     }
+}
+
+/// Appends a unit with these behind its heads, which are filled in under the lock.
+fn append_to(log: &CommitLog<u64>, rests: &[Vec<u8>]) -> Result<(Appended, Vec<Place>), AppendError> {
+    let parts: Vec<[&[u8]; 2]> = rests.iter().map(|rest| rest.split_at(rest.len() / 2).into()).collect();
+    let unit: Vec<NewRecord<'_>> =
+        parts.iter().map(|rest| NewRecord { kind: KIND, head: &[0; HEAD_BYTES], rest }).collect();
+    let mut places = Vec::new();
+    let appended = log.append(&unit, |count, place, head| {
+        *count += 1;
+        head[..8].copy_from_slice(&place.physical_offset.get().to_le_bytes());
+        head[8..].copy_from_slice(&place.stored_at.to_le_bytes());
+        places.push(place);
+    })?;
+    Ok((appended, places))
 }
 
 /// The records of a group that tests appended, with their heads checked.

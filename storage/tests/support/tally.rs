@@ -24,6 +24,10 @@ pub struct Tally {
     /// Logs that had stopped because of a fault.
     pub poisoned: u64,
     pub full: u64,
+    /// Writes that were to be refused for lack of space, wherever they go.
+    pub writes_refused: u64,
+    /// Operations of the disk that appends and the clock overtook.
+    pub overtaken: u64,
     /// Openings that zeroed something, wrote something again.
     pub cut: u64,
     pub rewritten: u64,
@@ -43,7 +47,7 @@ impl AddAssign for Tally {
 }
 
 impl Tally {
-    pub fn counts(&self) -> [(&'static str, u64); 19] {
+    pub fn counts(&self) -> [(&'static str, u64); 21] {
         [
             ("units", self.units),
             ("written here", self.written_here),
@@ -59,6 +63,8 @@ impl Tally {
             ("openings cut short", self.cut_short),
             ("poisoned", self.poisoned),
             ("full", self.full),
+            ("writes refused", self.writes_refused),
+            ("overtaken", self.overtaken),
             ("cut", self.cut),
             ("rewritten", self.rewritten),
             ("planted", self.planted),
@@ -67,7 +73,7 @@ impl Tally {
         ]
     }
 
-    fn counts_mut(&mut self) -> [&mut u64; 19] {
+    fn counts_mut(&mut self) -> [&mut u64; 21] {
         [
             &mut self.units,
             &mut self.written_here,
@@ -83,6 +89,8 @@ impl Tally {
             &mut self.cut_short,
             &mut self.poisoned,
             &mut self.full,
+            &mut self.writes_refused,
+            &mut self.overtaken,
             &mut self.cut,
             &mut self.rewritten,
             &mut self.planted,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Args as ClapArgs;
@@ -16,7 +17,7 @@ use skylark_storage::clock::{Clock, SystemClock};
 use tokio::time::Instant;
 
 use super::report::{Load, Phase, Tally, finished};
-use super::{Common, Failure, client, measure, runtime, targets};
+use super::{Common, Failure, client, measure, parse_seconds, runtime, targets};
 use crate::cli::produce::filler;
 
 /// What `skylark bench produce` takes.
@@ -32,13 +33,40 @@ pub(super) struct Args {
     /// Bytes of each message's body
     #[arg(long, default_value_t = 1024)]
     size: usize,
+
+    /// Let the messages wait: the first are due so many seconds after the start
+    #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+    deliver_after: Option<Duration>,
+
+    /// The times at which messages are due are spread over so many seconds
+    #[arg(long, default_value = "1", value_name = "SECONDS", value_parser = parse_seconds, requires = "deliver_after")]
+    deliver_over: Duration,
+}
+
+/// When messages are due, in milliseconds since 1970: from, and for how long.
+#[derive(Clone, Copy)]
+struct Due {
+    from_ms: u64,
+    over_ms: u64,
+}
+
+impl Due {
+    /// Spread evenly, and in no order: neighbours among the numbers lie far apart.
+    fn at(self, sequence: u64) -> u64 {
+        // Nearest odd number to 2^64 by the golden ratio.
+        let spread = u128::from(sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * u128::from(self.over_ms);
+        self.from_ms + u64::try_from(spread >> 64).unwrap_or(0)
+    }
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let Args { common, in_flight, size } = args;
+    let Args { common, in_flight, size, deliver_after, deliver_over } = args;
     let (connections, in_flight) = (common.connections.get(), in_flight.get());
     let (runtime, transport) = runtime(&common)?;
     let now_ms = SystemClock::new().wall_ms();
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let due = deliver_after
+        .map(|after| Due { from_ms: now_ms.saturating_add(ms(after)), over_ms: ms(deliver_over) });
     let report = runtime.block_on(async {
         let targets = targets(&common, &client(&common, &transport)).await?;
         let load = Arc::new(Load::new("produce", in_flight, connections));
@@ -48,7 +76,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             let templates: Result<Vec<_>, Failure> = target
                 .queues
                 .iter()
-                .map(|queue| Template::new(&common.topic, *queue, size, now_ms))
+                .map(|queue| Template::new(&common.topic, *queue, size, now_ms, due))
                 .collect();
             // Connections begin with different queues, so that no queue gets them all at once.
             let sender = Sender::new(&load, templates?, in_flight, index);
@@ -64,6 +92,8 @@ struct Template {
     frame: Vec<u8>,
     opaque_at: usize,
     key_at: usize,
+    /// Where the time stands at which the message is due.
+    due_at: Option<(usize, Due)>,
     body_bytes: usize,
 }
 
@@ -72,14 +102,20 @@ const OPAQUE_BASE: i32 = 1_000_000_000;
 const OPAQUE_DIGITS: usize = 10;
 /// The part of a unique key that is counted: the last of its 32 digits.
 const KEY_DIGITS: usize = 12;
+/// Milliseconds since 1970 have as many digits until the year 2286.
+const DUE_DIGITS: usize = 13;
 
 impl Template {
-    fn new(topic: &str, queue_id: i32, size: usize, now_ms: u64) -> Result<Self, Failure> {
+    fn new(topic: &str, queue_id: i32, size: usize, now_ms: u64, due: Option<Due>) -> Result<Self, Failure> {
         let keys = UniqueKeys::new([127, 0, 0, 1].into(), std::process::id(), 0);
         let key = keys.next(now_ms);
         let mut encoded = Vec::new();
         properties::write(properties::UNIQ_KEY, key.as_str(), &mut encoded);
         properties::write(properties::WAIT, "true", &mut encoded);
+        let due_text = due.map(|due| format!("{:0DUE_DIGITS$}", due.from_ms));
+        if let Some(due) = &due_text {
+            properties::write(properties::TIMER_DELIVER_MS, due, &mut encoded);
+        }
         let properties = String::from_utf8(encoded)?;
         let body = filler(size);
         let request = SendRequest {
@@ -113,8 +149,13 @@ impl Template {
         let find = |text: &str| frame.windows(text.len()).position(|window| window == text.as_bytes());
         let opaque_at = find(&format!("\"opaque\":{OPAQUE_BASE}")).ok_or("the request has no opaque")?;
         let key_at = find(key.as_str()).ok_or("the request has no key")?;
+        let due_at = match (due, due_text) {
+            (Some(due), Some(text)) => Some((find(&text).ok_or("the request has no due time")?, due)),
+            _ => None,
+        };
         frame.extend_from_slice(&body);
         Ok(Self {
+            due_at,
             opaque_at: opaque_at + "\"opaque\":".len(),
             key_at: key_at + key.as_str().len() - KEY_DIGITS,
             frame: frame.to_vec(),
@@ -129,6 +170,9 @@ impl Template {
         let opaque = OPAQUE_BASE.unsigned_abs() as usize + slot;
         put_digits::<10>(opaque as u64, &mut frame[self.opaque_at..self.opaque_at + OPAQUE_DIGITS]);
         put_digits::<16>(sequence, &mut frame[self.key_at..self.key_at + KEY_DIGITS]);
+        if let Some((at, due)) = self.due_at {
+            put_digits::<10>(due.at(sequence), &mut frame[at..at + DUE_DIGITS]);
+        }
     }
 }
 
@@ -244,7 +288,7 @@ mod tests {
 
     #[test]
     fn a_patched_request_is_a_sound_one() {
-        let template = Template::new("T", 3, 100, 1_700_000_000_000).unwrap();
+        let template = Template::new("T", 3, 100, 1_700_000_000_000, None).unwrap();
         let mut bytes = BytesMut::new();
         template.write(42, (7 << 32) | 255, &mut bytes);
         let frame = read(&bytes);
@@ -255,6 +299,24 @@ mod tests {
         let (_, key) = request.properties.split_once('\x01').unwrap();
         assert!(key.starts_with("7F000001"), "{key}");
         assert_eq!(&key[20..32], "0007000000FF");
+    }
+
+    #[test]
+    fn due_times_are_patched_and_spread() {
+        let due = Due { from_ms: 1_700_000_060_000, over_ms: 1000 };
+        let template = Template::new("T", 3, 100, 1_700_000_000_000, Some(due)).unwrap();
+        let mut hundreds = [0; 10];
+        for sequence in 0..1000 {
+            let mut bytes = BytesMut::new();
+            template.write(0, (7 << 32) | sequence, &mut bytes);
+            let frame = read(&bytes);
+            let header = frame.parse().unwrap();
+            let request = SendRequest::decode(&header, frame.body).unwrap();
+            let known = properties::Properties::new(request.properties.as_bytes());
+            let at: u64 = known.get(properties::TIMER_DELIVER_MS).unwrap().parse().unwrap();
+            hundreds[usize::try_from((at - due.from_ms) / 100).unwrap()] += 1;
+        }
+        assert!(hundreds.iter().all(|count| (90..=110).contains(count)), "{hundreds:?}");
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn repair(directory: &Path, damaged_at: Option<PhysicalOffset>) -> Result<Recove
     let report = opened.recovery.clone();
     match opened.run(|_| ())?.close() {
         Stopped::Closed => Ok(report),
-        poisoned @ Stopped::Poisoned { .. } => Err(poisoned.into()),
+        poisoned => Err(poisoned.into()),
     }
 }
 

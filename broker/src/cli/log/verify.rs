@@ -16,7 +16,7 @@ pub(super) struct Args {
     #[command(flatten)]
     place: Place,
 
-    /// Threads that check; as many as there are processors unless said
+    /// Threads that check; twice as many as there are processors unless said
     #[arg(long)]
     threads: Option<usize>,
 

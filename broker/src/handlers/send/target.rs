@@ -10,7 +10,10 @@ use crate::catalog::Catalog;
 use crate::changes::ControlRecord;
 use crate::context::{Done, Handled, Refusal, unchanged};
 use crate::folds::topics::{FilterType, Perm, TopicConfig, TopicPut};
+use crate::message_type::MessageType;
 use crate::names;
+use crate::quotas::Limits;
+use crate::suppression;
 
 /// The queue that a message goes to.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +24,30 @@ pub struct Target {
     pub queue_id: u32,
     /// Whether the topic's messages have several tags.
     pub multi_tags: bool,
+    /// Whether a message that was sent to it before is not stored again.
+    pub unique: bool,
+    /// Of which type its messages have to be.
+    pub takes: Option<MessageType>,
+    /// What its topic, and the sender's group, may send.
+    pub limits: [Limits; 2],
+}
+
+impl Target {
+    /// Whether a message of this type may go there.
+    ///
+    /// # Errors
+    /// When not.
+    pub fn check(&self, topic: &str, found: MessageType) -> Result<(), Refusal> {
+        match self.takes {
+            Some(takes) if takes != found => {
+                let (takes, found) = (takes.name(), found.name());
+                let remark =
+                    format!("the topic {topic} takes messages of type {takes}, this one is of type {found}");
+                Err(Refusal::new(ResponseCode::MESSAGE_ILLEGAL, remark))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What a look for the target came to.
@@ -37,10 +64,15 @@ pub enum Sought {
 /// When there is no such queue.
 pub fn seek(broker: &Broker, send: &SendRequest<'_>) -> Result<Sought, Refusal> {
     let catalog = broker.catalog.read();
-    match catalog.topic(send.topic) {
-        Some((config, queues)) => {
+    match catalog.topics.get(send.topic).zip(catalog.derived(send.topic)) {
+        Some((config, derived)) => {
             let queue_id = pick(broker, config, send.queue_id)?;
-            Ok(Sought::Found(target(config, queues, queue_id)))
+            let group = catalog.groups.get(send.producer_group);
+            let unique =
+                derived.unique || group.is_some_and(|group| suppression::is_asked_for(&group.attributes));
+            let takes = derived.takes.filter(|_| broker.policy.check_message_types);
+            let limits = [derived.limits, Limits::of_group(group)];
+            Ok(Sought::Found(Target { unique, takes, limits, ..target(config, &derived.queues, queue_id) }))
         }
         None => {
             drop(catalog);
@@ -110,10 +142,12 @@ pub fn create(
     }
 }
 
-/// The queue with this number, which is below the topic's counts.
+/// The queue with this number, which is below the topic's counts. What is sent there is stored, whatever was before, and
+/// however much.
 pub fn target(config: &TopicConfig, queues: &[QueueId], queue_id: u32) -> Target {
     let queue = *queues.get(queue_id as usize).expect("a topic has all queues below its counts");
-    Target { queue, queue_id, multi_tags: config.filter == FilterType::MultiTag }
+    let multi_tags = config.filter == FilterType::MultiTag;
+    Target { queue, queue_id, multi_tags, unique: false, takes: None, limits: Default::default() }
 }
 
 /// The queue a message goes to: the one asked for, or any.

@@ -13,7 +13,7 @@ const (
 	delayTopic    = "InteropGoDelay"
 	delayGroup    = "interop-go-delay"
 	delayMessages = 24
-	delayLate     = 10 * time.Second
+	delayLate     = 60 * time.Second
 )
 
 var levels = []time.Duration{0, time.Second, 5 * time.Second, 10 * time.Second}

@@ -48,19 +48,25 @@ func (r *Run) producer(group string) (rocketmq.Producer, error) {
 	return client, client.Start()
 }
 
-// member starts a push consumer that reads from the start.
+// member starts a push consumer of everything in a topic that reads from the start; options go before what is said here.
 func (r *Run) member(group, topic string, take listener, options ...consumer.Option) (rocketmq.PushConsumer, error) {
-	options = append(options,
+	return r.subscriber(group, topic, consumer.MessageSelector{}, take, options...)
+}
+
+// subscriber is a member that wants what the selector selects.
+func (r *Run) subscriber(group, topic string, selector consumer.MessageSelector, take listener,
+	options ...consumer.Option) (rocketmq.PushConsumer, error) {
+	options = append([]consumer.Option{
 		consumer.WithGroupName(group),
 		consumer.WithInstance(instance()),
 		consumer.WithNsResolver(primitive.NewPassthroughResolver([]string{r.namesrv})),
 		consumer.WithConsumeFromWhere(consumer.ConsumeFromFirstOffset),
-	)
+	}, options...)
 	client, err := rocketmq.NewPushConsumer(options...)
 	if err != nil {
 		return nil, err
 	}
-	if err := client.Subscribe(topic, consumer.MessageSelector{}, take); err != nil {
+	if err := client.Subscribe(topic, selector, take); err != nil {
 		return nil, err
 	}
 	return client, client.Start()
@@ -94,10 +100,27 @@ func (r *Run) route(topic string) error {
 		found, err := client.FetchPublishMessageQueues(context.Background(), topic)
 		return err == nil && len(found) > 0
 	}
-	if !r.await(20*time.Second, known) {
+	if !r.await(60*time.Second, known) {
 		return fmt.Errorf("no route of %s", topic)
 	}
 	return nil
+}
+
+// brokerName is that of the one broker with the topic.
+func (r *Run) brokerName(topic string) (string, error) {
+	client, err := admin.NewAdmin(admin.WithResolver(primitive.NewPassthroughResolver([]string{r.namesrv})))
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	found, err := client.FetchPublishMessageQueues(context.Background(), topic)
+	if err != nil {
+		return "", err
+	}
+	if len(found) == 0 {
+		return "", fmt.Errorf("%s has no queues", topic)
+	}
+	return found[0].BrokerName, nil
 }
 
 // deadLetters returns what stands in the group's dead letter queue once so many came, and a moment later.

@@ -17,7 +17,7 @@ const (
 	retryMessages = 16
 	levelOne      = time.Second
 	// A busy machine, not a broker that forgets.
-	retryLate = 15 * time.Second
+	retryLate = 60 * time.Second
 )
 
 // Of the levels 3, 4, 5, ...: the first retry waits for level 3.

@@ -15,6 +15,8 @@ const (
 	pushTopic = "InteropGoPush"
 	pushGroup = "interop-go-send-push"
 	batch     = 16
+	// This client's default.
+	compressedFrom = 4096
 )
 
 // Answers keeps what the broker said about each message.
@@ -175,6 +177,7 @@ func (r *Run) compareWithAnswers(messages map[int]*primitive.MessageExt, answers
 	defer answers.lock.Unlock()
 	ends := make(map[int]int64)
 	stored := make(map[int]int64)
+	compressed := 0
 	for number, m := range messages {
 		who := fmt.Sprintf("message %d ", number)
 		r.same("push.as-sent", who+"reconsume times", int32(0), m.ReconsumeTimes)
@@ -185,6 +188,12 @@ func (r *Run) compareWithAnswers(messages map[int]*primitive.MessageExt, answers
 		answer, known := answers.byNumber[number]
 		if !known {
 			continue
+		}
+		// The client compresses what is long, but for batches, of which no answers are kept.
+		isLong := len(m.Body) >= compressedFrom
+		r.same("push.compressed", who+"is", isLong, m.SysFlag&int32(primitive.CompressedFlag) != 0)
+		if isLong {
+			compressed++
 		}
 		r.same("push.as-sent", who+"status", primitive.SendOK, answer.Status)
 		r.same("push.as-sent", who+"id", answer.MsgID, m.MsgId)
@@ -197,6 +206,7 @@ func (r *Run) compareWithAnswers(messages map[int]*primitive.MessageExt, answers
 		r.same("push.as-sent", fmt.Sprintf("messages of queue %d", queue), end, stored[queue])
 	}
 	if r.clean() {
+		r.that(compressed > 0, "push.compressed", "messages=%d", compressed)
 		r.ok("push.as-sent", "messages=%d answers=%d", len(messages), len(answers.byNumber))
 	}
 }

@@ -20,11 +20,12 @@ var tags = []string{"标签", "étiquette", "Ярлык", "plain"}
 
 // Run is one scenario: where to go, how much, until when, and what failed.
 type Run struct {
-	namesrv  string
-	broker   string
-	count    int
-	retries  int
-	deadline time.Time
+	namesrv   string
+	broker    string
+	count     int
+	retries   int
+	precision time.Duration
+	deadline  time.Time
 
 	lock     sync.Mutex
 	failures int

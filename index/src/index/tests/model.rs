@@ -340,6 +340,24 @@ impl World {
                 self.check_late_timers(at..PhysicalOffset::new(u64::MAX), until, limit);
             }
         }
+        self.messages.iter().step_by(7).for_each(|message| self.check_timer(message));
+    }
+
+    fn check_timer(&self, message: &Message) {
+        let at = message.entry.physical_offset;
+        let find = |key: TimerKey| {
+            let in_files = self.index.sealed().timer(key).unwrap();
+            in_files.or_else(|| self.index.timer(key))
+        };
+        let (due, others) = (message.due.unwrap_or(1500), [at.advance(1), PhysicalOffset::ZERO]);
+        assert_eq!(find(TimerKey { due, at }), message.timer(), "the timer at {at}");
+        let is_any = |key: TimerKey| {
+            self.messages.iter().any(|message| message.timer().is_some_and(|timer| timer.key == key))
+        };
+        for other in others.map(|at| TimerKey { due, at }).into_iter().chain([TimerKey { due: due + 1, at }])
+        {
+            assert_eq!(find(other).is_some(), is_any(other), "{other:?}");
+        }
     }
 
     fn check_keys(&self, hash: u32, times: RangeInclusive<u64>, limit: usize) {

@@ -34,13 +34,22 @@ impl Counter {
 struct World {
     front: Front<(), Counter>,
     rung: Mutex<bool>,
+    /// Whether the writer asks under one lock what is staged, and under another whether more will be.
+    asks_twice: bool,
 }
 
 impl World {
     fn asleep() -> Self {
         let front = Front::new((), staging::loom_model::staging(), Counter(UnsafeCell::new(0)));
         assert!(front.may_sleep());
-        Self { front, rung: Mutex::new(false) }
+        Self { front, rung: Mutex::new(false), asks_twice: false }
+    }
+
+    fn take(&self) -> Taken {
+        match self.front.take() {
+            Taken::Nothing if self.asks_twice && self.front.is_closing() => Taken::NoMore,
+            taken => taken,
+        }
     }
 
     /// Appends as [`crate::CommitLog::append`] does.
@@ -91,8 +100,17 @@ impl World {
         loop {
             let wrote = {
                 let mut press = self.front.press.lock();
-                let group = self.front.take();
-                group.map(|group| press.as_mut().expect("it stays").write(group)).is_some()
+                match self.take() {
+                    Taken::Group(group) => {
+                        press.as_mut().expect("it stays").write(group);
+                        true
+                    }
+                    Taken::Nothing => false,
+                    Taken::NoMore => {
+                        assert!(!self.front.lock().staging.has_group(), "what is staged was forgotten");
+                        return;
+                    }
+                }
             };
             if wrote && lingers {
                 // Without the time that ends it otherwise.
@@ -154,6 +172,36 @@ fn model(end: End, lingers: bool, sleep: Sleep) {
         }
         assert!(!world.front.lock().staging.has_group(), "what is staged was forgotten");
     });
+}
+
+/// A writer that is awake, while somebody appends and closes.
+fn close(asks_twice: bool) {
+    loom::model(move || {
+        let world = Arc::new(World { asks_twice, ..World::asleep() });
+        let closes = thread::spawn({
+            let world = Arc::clone(&world);
+            move || {
+                world.append();
+                world.front.close();
+                world.ring_if(true);
+            }
+        });
+        world.work(false);
+        closes.join().expect("no thread panics");
+        world.drive(false);
+        assert!(!world.front.lock().staging.has_group(), "what is staged was forgotten");
+    });
+}
+
+#[test]
+fn loom_what_is_appended_before_a_close_is_written_first() {
+    close(false);
+}
+
+#[test]
+#[should_panic(expected = "forgotten")]
+fn loom_a_writer_that_asks_twice_is_noticed() {
+    close(true);
 }
 
 #[test]

@@ -137,6 +137,11 @@ final class Clients implements AutoCloseable {
     /** Creates {@code topic} and waits for its route, which a name server may learn a moment later. */
     List<MessageQueue> createTopic(DefaultMQProducer producer, String topic, int queues) throws Exception {
         producer.createTopic("TBW102", topic, queues, Map.of());
+        return createdTopic(producer, topic, queues);
+    }
+
+    /** Waits for the route of a topic that was just created. */
+    List<MessageQueue> createdTopic(DefaultMQProducer producer, String topic, int queues) throws Exception {
         Deadline deadline = Deadline.seconds(20);
         while (true) {
             try {

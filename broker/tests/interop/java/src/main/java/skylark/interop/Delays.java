@@ -28,8 +28,11 @@ final class Delays {
     /** By level, from 1. */
     private static final long[] LEVELS_MS = {1_000, 5_000, 10_000};
     private static final int LEVEL_MAX = 18;
-    /** A hang, not a slow machine, is what this bounds. */
-    private static final long LATE_MS = 15_000;
+    /**
+     * A hang, not a slow machine, is what this bounds, nor a consumer that lost its broker in the middle of its first
+     * rebalance: it tries again 20 seconds later.
+     */
+    private static final long LATE_MS = 60_000;
 
     private final Clients clients;
     private final Checks checks;

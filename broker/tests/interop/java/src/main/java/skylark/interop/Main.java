@@ -32,13 +32,16 @@ public final class Main {
                 case "fill" -> new NewGroups(clients, checks).fill(options);
                 case "new-groups" -> new NewGroups(clients, checks).run(options);
                 case "tags" -> new Features(clients, checks).tags();
+                case "filters" -> new Filters(clients, checks).run();
                 case "broadcast" -> new Features(clients, checks).broadcast();
                 case "lite-pull" -> new PullConsumers(clients, checks).lite();
                 case "pull" -> new PullConsumers(clients, checks).plain();
                 case "orderly" -> new Features(clients, checks).orderly();
                 case "delay" -> new Delays(clients, checks).run(options);
+                case "timers" -> new Timers(clients, checks).run(options);
                 case "retry" -> new Retries(clients, checks).run(options);
                 case "dead-letters" -> new DeadLetters(clients, checks).run();
+                case "policies" -> new Policies(clients, checks).run();
                 case "find" -> new Finding(clients, checks).run();
                 case "reset" -> new Resets(clients, checks).run(options);
                 case "recreate" -> new Recreation(clients, checks).run(options);
@@ -48,7 +51,16 @@ public final class Main {
                 case "order-child" -> new OrderOverChanges(clients, checks).child();
                 case "mqadmin" -> new Tool(new AdminState(checks)).serve();
                 case "start" -> new StartingPoints(clients, checks).run();
+                case "transactions" -> new Transactions(clients, checks).run();
+                case "pop" -> new Pops(clients, checks).run();
+                case "pop-child" -> new Pops(clients, checks).child();
+                case "suppression" -> new Suppression(clients, checks).run(options);
+                case "suppression-cost" -> new SuppressionCost(clients, checks).run(options);
+                case "kinds" -> new Kinds(clients, checks).run();
+                case "light" -> new LightQueues(clients, checks).run(options);
+                case "quotas" -> new Quotas(clients, checks).run();
                 case "request" -> new RequestReply(clients, checks).run();
+                case "stuck" -> new Stuck(clients, checks).run(options);
                 default -> throw new IllegalArgumentException("no such scenario: " + scenario);
             }
         }

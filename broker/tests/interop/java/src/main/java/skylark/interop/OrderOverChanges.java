@@ -69,7 +69,9 @@ final class OrderOverChanges {
 
         join("a");
         DefaultMQPushConsumer b = join("b");
-        goesOn("order.two-members", 30);
+        // The first one's renewal of its locks may overtake its word that it gives half of them up: both leave it at the
+        // same second, from two threads. Then its lease has to run out.
+        goesOn("order.two-members", LEASE_OVER_S);
         Process child = Children.start("order-child", clients.namesrv(), line -> {
             if (line.startsWith("turn ")) {
                 take(Turn.parse(line));

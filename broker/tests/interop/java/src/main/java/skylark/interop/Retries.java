@@ -27,7 +27,7 @@ final class Retries {
     /** By level, from 1. */
     private static final long[] LEVELS_MS = {1_000, 5_000, 10_000};
     /** Counted from the moment it is due, or the broker is back. */
-    private static final long LATE_MS = 20_000;
+    private static final long LATE_MS = 60_000;
 
     private final Clients clients;
     private final Checks checks;
