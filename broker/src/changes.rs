@@ -123,7 +123,7 @@ impl Broker {
     /// must be for it to be known who that was; nothing if a reset is pending, which holds whatever is committed.
     ///
     /// A group that pops there is moved as by a reset: its progress follows from what it has popped, which would undo
-    /// the commit. Whoever is certain to be an operator moves it once more.
+    /// the commit. That holds until somebody has popped there; from then on whoever is certain to be an operator moves it again.
     ///
     /// # Errors
     /// When the log does not take it; nothing has changed.
