@@ -11,6 +11,7 @@ mod world;
 
 #[allow(unreachable_pub, reason = "the modules of a test export to nobody")]
 mod pops {
+    pub mod clocks;
     pub mod consumer;
     pub mod frames;
     pub mod lives;
