@@ -57,6 +57,8 @@ mod unit;
 /// Batches in flight beyond this keep pops from being served. Each takes about 250 bytes in the live state and the fold
 /// together.
 pub const BATCHES_MAX: usize = 1_000_000;
+/// Batches that one group may have in flight, so that a group that acknowledges nothing leaves room for the others.
+pub const BATCHES_PER_GROUP_MAX: usize = BATCHES_MAX / 4;
 /// Messages of a queue that a group may have in flight; more are given out once some of them are acknowledged.
 pub const IN_FLIGHT_MAX: u64 = 65_536;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
+use hashbrown::hash_map::Entry;
 use hashbrown::{Equivalent, HashMap};
 use skylark_storage::PhysicalOffset;
 
@@ -20,8 +21,8 @@ use crate::folds::{Change, Event, Fold, Pops};
 #[derive(Default)]
 pub struct Live {
     pops: Pops,
-    /// Batches by when they are visible again. One whose batch is gone stays until then.
-    due: BTreeSet<Due>,
+    /// Batches by when they are visible again.
+    due: Dues,
     /// The queues that groups pop from, and below which offset nothing is wanted by those who looked.
     places: HashMap<Arc<Place>, u64, RandomState>,
     end: PhysicalOffset,
@@ -60,14 +61,49 @@ pub(super) struct Due {
     pub(super) place: Arc<Place>,
 }
 
+/// Batches by when they are visible again. One that is gone otherwise than by a receipt stays until then.
+#[derive(Default)]
+struct Dues {
+    by_time: BTreeSet<Due>,
+    /// How many of them are whose. Nobody has none.
+    by_group: HashMap<Box<str>, usize, RandomState>,
+}
+
+impl Dues {
+    fn insert(&mut self, due: Due) {
+        let place = Arc::clone(&due.place);
+        if !self.by_time.insert(due) {
+            return;
+        }
+        match self.by_group.get_mut(&place.group) {
+            Some(batches) => *batches += 1,
+            None => {
+                self.by_group.insert(place.group.clone(), 1);
+            }
+        }
+    }
+
+    fn remove(&mut self, due: &Due) {
+        if !self.by_time.remove(due) {
+            return;
+        }
+        if let Entry::Occupied(mut batches) = self.by_group.entry(due.place.group.clone()) {
+            *batches.get_mut() -= 1;
+            if *batches.get() == 0 {
+                batches.remove();
+            }
+        }
+    }
+}
+
 impl Live {
     /// The state at the log's end, from which on it is changed here first.
     pub(super) fn new(pops: Pops, end: PhysicalOffset) -> Self {
-        let mut live = Self { pops: Pops::default(), due: BTreeSet::new(), places: HashMap::default(), end };
+        let mut live = Self { pops: Pops::default(), due: Dues::default(), places: HashMap::default(), end };
         for (group, topic, queue, state) in pops.iter() {
             let place = live.place(group, topic, queue);
             let due = state.due().map(|(visible_at, key)| Due { visible_at, key, place: Arc::clone(&place) });
-            live.due.extend(due);
+            due.for_each(|due| live.due.insert(due));
         }
         live.pops = pops;
         live
@@ -90,7 +126,12 @@ impl Live {
 
     /// Batches in flight; some of them may be gone already.
     pub fn batches(&self) -> usize {
-        self.due.len()
+        self.due.by_time.len()
+    }
+
+    /// Those of one group.
+    pub fn batches_of(&self, group: &str) -> usize {
+        self.due.by_group.get(group).copied().unwrap_or(0)
     }
 
     /// Where the group's next pop goes on in a queue, if it ever popped there.
@@ -170,12 +211,12 @@ impl Live {
 
     /// The first batch to be visible again.
     pub(super) fn first_due(&self) -> Option<&Due> {
-        self.due.first()
+        self.due.by_time.first()
     }
 
     /// The batches that are visible at this time, in the order in which they became so.
     pub(super) fn due(&self, now_ms: u64) -> impl Iterator<Item = &Due> {
-        self.due.iter().take_while(move |due| due.visible_at <= now_ms)
+        self.due.by_time.iter().take_while(move |due| due.visible_at <= now_ms)
     }
 
     /// A batch was found to be gone, or nobody has to do anything about it.

@@ -1,5 +1,7 @@
 //! Pops that wait.
 
+use skylark_broker::folds::pops::{MessagesPopped, Offsets, PoppedBatch};
+use skylark_broker::pops::BATCHES_PER_GROUP_MAX;
 use skylark_broker::pops::polling::WAITING_PER_KEY_MAX;
 use skylark_protocol::code::RequestCode as Code;
 use skylark_protocol::outgoing::Value;
@@ -114,4 +116,43 @@ fn a_notification_takes_nothing() {
     world.clock.advance(std::time::Duration::from_secs(10));
     world.broker().tick();
     assert_eq!(world.answers().pop().unwrap().fields["hasMsg"], "false");
+}
+
+#[test]
+fn a_group_that_acknowledges_nothing_leaves_room_for_the_others() {
+    let mut world = world(33, 2);
+    send(&mut world, &["a", "b"]);
+    let held = pop(&mut world, 1);
+    // As many more as a group may have, in records of some thousands.
+    let offsets: Vec<u64> = (10..10 + BATCHES_PER_GROUP_MAX as u64 - 1).collect();
+    for offsets in offsets.chunks(10_000) {
+        let mut live = world.broker().pops.live();
+        let batch = |offset: &u64| PoppedBatch {
+            topic: TOPIC.to_owned(),
+            queue: 1,
+            offsets: Offsets::new(&[*offset]),
+            next: offset + 1,
+        };
+        let record = MessagesPopped {
+            group: GROUP.to_owned(),
+            attempt: None,
+            popped_at: world.now_ms(),
+            visible_at: world.now_ms() + INVISIBLE_MS,
+            batches: offsets.iter().map(batch).collect(),
+        };
+        let end = world.broker().append_one(&record).unwrap();
+        live.popped(record, end);
+    }
+    world.settle();
+    let fields = |world: &World, group| {
+        with(pop_fields(-1, 1, world.now_ms(), 0), "consumerGroup", Value::Text(group))
+    };
+    let answer = world.call(Code::POP_MESSAGE, &fields(&world, GROUP), &[]);
+    assert_eq!(answer.code, 2, "{answer:?}");
+    assert!(answer.remark.contains("250000 batches of the group 'g'"), "{}", answer.remark);
+    let other = world.call(Code::POP_MESSAGE, &fields(&world, "other"), &[]);
+    assert_eq!(bodies(&messages(&other)), ["a"], "another group goes on");
+    ack(&mut world, &held[0]);
+    assert_eq!(bodies(&pop(&mut world, 1)), ["b"], "and so does the group once there is room");
+    agrees(&mut world);
 }

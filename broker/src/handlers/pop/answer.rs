@@ -8,6 +8,7 @@ use skylark_protocol::message::{NewMessage, StoredMessage, properties};
 use skylark_protocol::outgoing::Value;
 use skylark_protocol::transport::Outbox;
 
+use crate::append;
 use crate::broker::Broker;
 
 use super::attempt::{Found, Given};
@@ -112,17 +113,10 @@ fn as_original(
         properties::rewrite(message.properties, &[], &[(properties::POP_CK, &receipt.to_string())]);
     let renamed = NewMessage {
         topic: &pop.topic,
-        queue_id: message.queue_id,
-        flag: message.flag,
-        sys_flag: message.sys_flag,
-        born_timestamp: message.born_timestamp,
-        born_host: message.born_host,
         store_host: message.store_host,
-        reconsume_times: message.reconsume_times,
         prepared_transaction_offset: message.prepared_transaction_offset,
-        body: message.body,
         properties: &properties,
-        added_properties: &[],
+        ..append::once_more(broker, &message)
     };
     let parts = renamed.parts(BODY_BYTES_MAX);
     let written = parts

@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::context::Refusal;
 use crate::folds::pops::{MessagesPopped, Offsets, PopQueue, PoppedBatch};
 use crate::handlers::offsets::starts_young;
-use crate::pops::{BATCHES_MAX, IN_FLIGHT_MAX, Live};
+use crate::pops::{BATCHES_MAX, BATCHES_PER_GROUP_MAX, IN_FLIGHT_MAX, Live};
 use crate::progress::Reset;
 use crate::readers;
 use crate::selection::Selection;
@@ -429,8 +429,14 @@ fn commit(broker: &Broker, pop: &Pop, looked: Vec<Taken>, messages: Vec<Bytes>) 
     if pop.kind != Kind::Pop {
         return Ok(Commit::Taken { popped_at, queues, left });
     }
-    if live.batches() + batches.len() > BATCHES_MAX {
-        let remark = "too many popped messages wait to be acknowledged; try again later";
+    let held = |of: usize, max: usize| of + batches.len() > max;
+    if held(live.batches_of(group), BATCHES_PER_GROUP_MAX) || held(live.batches(), BATCHES_MAX) {
+        let (batches, all) = (live.batches_of(group), live.batches());
+        let remark = format!(
+            "too many popped messages wait to be acknowledged: {batches} batches of the group '{group}', of \
+             {BATCHES_PER_GROUP_MAX} that a group may have, and {all} of all groups, of {BATCHES_MAX}; acknowledge some \
+             of them, or try again later"
+        );
         return Err(Refusal::new(ResponseCode::SYSTEM_BUSY, remark));
     }
     let attempt = pop.attempt.as_deref().map(str::to_owned);
